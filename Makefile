@@ -1,0 +1,41 @@
+# World Models, cell by cell. `make` alone lists what it can do.
+
+PRESET ?= laptop
+RUN ?= runs/my_agent
+
+# The first Python that runs and that Box2D has a wheel for; make course PYTHON=... names another.
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c "$(SUITABLE)" && echo $$p && break; done 2>/dev/null)
+NO_PYTHON := No Python 3.11, 3.12 or 3.13 found: install one, or name it, as in make course PYTHON=python3.12
+
+VENV_PYTHON := .venv/bin/python
+READY := .venv/ready
+NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
+
+.PHONY: help course test agent figures notebooks
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+course: $(READY) ## set up once, copy the notebooks to study/, open JupyterLab there
+	@$(VENV_PYTHON) course.py open
+
+test: $(READY) ## set up once, run every test and every notebook
+	$(VENV_PYTHON) -m pytest --nbval tests notebooks
+
+agent: $(READY) ## train a whole agent from nothing (PRESET=laptop RUN=runs/my_agent); resumable
+	@for stage in collect train-vae train-mdnrnn evolve evaluate; do \
+		$(VENV_PYTHON) -m wmlib $$stage --preset $(PRESET) --run $(RUN) || exit; done
+
+figures: $(READY) ## redraw all of figures/
+	$(VENV_PYTHON) figures/draw.py
+
+notebooks: $(READY) ## run all notebooks and save them with their outputs
+	$(VENV_PYTHON) -m nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+
+$(READY): pyproject.toml requirements.lock
+	@"$(PYTHON)" -c "$(SUITABLE)" 2>/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }
+	@"$(PYTHON)" course.py install
+	@touch $@

@@ -1,0 +1,113 @@
+"""JupyterLab just as `make course` opens it, and a headless Chromium to look at it."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
+CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+TROUBLE = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of a Chromium; without one the test skips, or fails if WMLIB_REQUIRE_BROWSER is set."""
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        missing = "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
+        pytest.fail(missing) if os.environ.get("WMLIB_REQUIRE_BROWSER") else pytest.skip(missing)
+    return found[0]
+
+
+@pytest.fixture(scope="session")
+def jupyterlab(chromium, tmp_path_factory):
+    """The address of notebook 00 in a JupyterLab that `course.py open` serves from a fresh copy of the notebooks."""
+    home = tmp_path_factory.mktemp("jupyter")
+    study = Path(tempfile.mkdtemp(prefix="study_", dir=ROOT))  # beside notebooks/, so that ../figures resolves
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen([sys.executable, "course.py", "open", "--study", study],
+                                  cwd=ROOT, env=environment(home), stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield read_address(server, home / "log")
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+        shutil.rmtree(study)
+
+
+def environment(home):
+    """An environment without a display, with a free port, and with Jupyter's settings in `home`."""
+    settings = home / "lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"windowingMode": "none"}))  # cells out of sight are rendered too
+    (home / "jupyter_lab_config.json").write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}))
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    return kept | dict.fromkeys(names, str(home)) | {"JUPYTER_PORT": str(free_port())}
+
+
+def free_port():
+    """A port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def read_address(server, log, patience=120):
+    """Wait for the address that JupyterLab prints."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and server.poll() is None:
+        if address := ADDRESS.search(log.read_text()):
+            return address.group()
+        time.sleep(0.2)
+    pytest.fail(f"JupyterLab printed no address:\n{log.read_text()}")
+
+
+@pytest.fixture
+def page(chromium, jupyterlab):
+    """A page of headless Chromium with notebook 00 open."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:  # one per test: its event loop must not outlive the test
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.goto(jupyterlab)
+        wait_for_kernel(page)
+        yield page
+        browser.close()
+
+
+def open_notebook(page, name):
+    """Open another notebook of the reader's copy in place of the present one."""
+    page.goto(re.sub(r"[^/]+\.ipynb.*", name, page.url))
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page):
+    """Wait until the notebook in front is loaded and its kernel has started."""
+    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.info", timeout=120_000)
+
+
+def run_all(page, timeout=300_000):
+    """Run All Cells, as the menu does, and wait (milliseconds) until the kernel is idle again."""
+    page.evaluate("""() => {
+        window.allCellsRun = false;
+        jupyterapp.commands.execute("notebook:run-all-cells").finally(() => { window.allCellsRun = true; });
+    }""")
+    page.wait_for_function("allCellsRun && jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
+                           timeout=timeout)
+
+
+def troubles(page):
+    """The text of every error and every line on stderr that the notebook shows."""
+    return page.locator(TROUBLE).all_inner_texts()

@@ -1,0 +1,165 @@
+"""Weights, histories and run descriptions on disk: whole or not at all, never pickled."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from wmlib.config import ROOT
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside `path`, flush to disk, then rename: a reader sees the old file or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: dict) -> None:
+    """`values` as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object in `path`; ValueError if the file is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete its folder and make it anew") from None
+
+
+def append_line(path: Path, values: dict) -> None:
+    """One JSON line at the end of a log, flushed to disk before this returns."""
+    with open(path, "a") as file:
+        file.write(json.dumps(values) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict]:
+    """All whole lines of a log. A torn last line, left by a crash, is cut off the file."""
+    if not path.exists():
+        return []
+    whole, newline, torn = path.read_bytes().rpartition(b"\n")
+    if torn:
+        write_atomically(path, whole + newline)
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it or start another run") from None
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Cut a log back to its first `count` lines."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if len(lines) > count:
+        write_atomically(path, b"".join(lines[:count]))
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def to_half(tensors: dict) -> dict:
+    """The tensors in the half precision that weights ship in."""
+    return {name: tensor.half() for name, tensor in tensors.items()}
+
+
+def save_weights(folder: Path, tensors: dict, meta: dict) -> None:
+    """`weights.safetensors` and, beside it, `meta.json` with the weights' hash added."""
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_atomically(folder / "weights.safetensors", content)
+    write_json(folder / "meta.json", meta | {"weights_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def load_weights(folder: Path) -> dict:
+    """The tensors of `save_weights`, as float32.
+
+    Raises FileNotFoundError when there are none, ValueError when the file differs from what its meta.json describes.
+    """
+    path = folder / "weights.safetensors"
+    for needed in (path, folder / "meta.json"):
+        if not needed.exists():
+            raise FileNotFoundError(f"{needed} is missing; train this stage first (python -m wmlib --help)")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != read_json(folder / "meta.json").get("weights_sha256"):
+        raise ValueError(f"{path} is truncated or edited: its hash is not the one in meta.json; restore it or train anew")
+    return {name: tensor.float() for name, tensor in load(content).items()}
+
+
+def load_into(module: torch.nn.Module, folder: Path) -> None:
+    """Load a folder's weights into a module; ValueError when the sizes don't match."""
+    tensors, expected = load_weights(folder), module.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        found = tuple(tensors[name].shape) if name in tensors else "nothing"
+        wanted = tuple(expected[name].shape) if name in expected else "nothing"
+        if found != wanted:
+            raise ValueError(
+                f"{folder}/weights.safetensors does not fit this {type(module).__name__}: {name} is {found}, "
+                f"expected {wanted}; check z_size and hidden_size"
+            )
+    module.load_state_dict(tensors)
+
+
+def save_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int) -> None:
+    """All that continues a training after `step` steps: weights and Adam's moments, in one file."""
+    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(folder / "progress.safetensors", save(tensors, metadata={"step": str(step)}))
+
+
+def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam) -> int:
+    """Continue from `save_progress`: fills module and optimizer and returns the steps done (0 when there is none)."""
+    path = folder / "progress.safetensors"
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    try:
+        tensors = load(content)
+    except SafetensorError:
+        raise ValueError(f"{path} is damaged; delete it to train this stage from its start") from None
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    module.load_state_dict({name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")})
+    states: dict[int, dict] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("adam."):
+            _, index, moment = name.split(".")
+            states.setdefault(int(index), {})[moment] = tensor
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(header["__metadata__"]["step"])
+
+
+def describe(started: float, **values) -> dict:
+    """What a meta.json says of how its result was made: command, commit, duration and the given values."""
+    return {
+        "command": " ".join(["python -m wmlib", *sys.argv[1:]]) if "wmlib" in sys.argv[0] else Path(sys.argv[0]).name,
+        "commit": commit(),
+        "duration_s": round(time.time() - started, 1),
+        **values,
+    }
+
+
+def commit() -> str:
+    """The repository's commit, with + when files differ from it; "unknown" outside a checkout."""
+    try:
+        args = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        return subprocess.run(args, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,208 @@
+"""python -m wmlib STAGE: the stages as commands, each resumable, each with a progress bar."""
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from wmlib import checkpoint, parallel
+from wmlib.agent import Agent, load_config
+from wmlib.collect import collect
+from wmlib.config import EVALUATE_SEEDS, Config, differences, get_preset, resolve, to_dict
+from wmlib.data import EpisodeStore
+from wmlib.envs.task import CAR_RACING
+from wmlib.envs.vector import VectorEnv
+from wmlib.evaluate import evaluate, evaluate_random, summarise
+from wmlib.evolve import evolve
+from wmlib.train import mdnrnn_stage, vae_stage
+from wmlib.video import drive_frames, write_mp4
+
+STAGES = {
+    "collect": "drive random policies and store the episodes",
+    "train-vae": "train V on the episodes",
+    "train-mdnrnn": "train M on the episodes as V sees them",
+    "evolve": "evolve C on V and M with CMA-ES",
+    "evaluate": "score an agent on unseen official tracks",
+    "watch": "watch an agent drive, in a window or, without a display, as an mp4",
+    "agent": "all of collect, train-vae, train-mdnrnn, evolve and evaluate",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; returns the exit status: 0, 2 after a mistake in the input, 130 after Ctrl-C."""
+    args = _parser().parse_args(argv)
+    try:
+        result = _run(args)
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command continues", 130)
+    except (ValueError, FileNotFoundError, FloatingPointError, RuntimeError) as error:
+        return _fail(str(error), 2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _fail("the disk is full; make room, then the same command continues", 2)
+    finally:
+        parallel.stop()
+    if args.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"\nwmlib: {message}" if status == 130 else f"wmlib: {message}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m wmlib", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    for name, text in STAGES.items():
+        stage = stages.add_parser(name, help=text, description=text)
+        stage.add_argument("--preset", default="quick", help="quick, laptop or paper: see wmlib/config.py (default: quick)")
+        stage.add_argument("--run", help="the folder of the run (default: runs/PRESET)")
+        stage.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where V and M are trained")
+        stage.add_argument("--json", action="store_true", help="print one JSON object last")
+        if name in ("evaluate", "watch"):
+            stage.add_argument("--agent", help="the folder of an agent, instead of --run")
+            stage.add_argument("--first-seed", type=int, default=EVALUATE_SEEDS.start, help="the first track's seed (default: %(default)s)")
+        if name == "evaluate":
+            stage.add_argument("--episodes", type=int, help="how many tracks (default: the preset's)")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> dict:
+    if args.stage == "evaluate":
+        return run_evaluate(args)
+    if args.stage == "watch":
+        return run_watch(args)
+    config = get_preset(args.preset)
+    folder = resolve(args.run or f"runs/{config.preset}")
+    claim(folder, config)
+    if args.stage != "agent":
+        return run_stage(args.stage, config, folder, args.device)
+    results = {stage: run_stage(stage, config, folder, args.device) for stage in list(STAGES)[:4]}
+    return results | {"evaluate": run_evaluate(_parser().parse_args(["evaluate", "--run", str(folder)]))}
+
+
+def claim(folder: Path, config: Config) -> None:
+    """Make a run's folder, or check that it was made with the same configuration; ValueError if not."""
+    if not (folder / "config.json").exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty and holds no run; choose another --run")
+        checkpoint.write_json(folder / "config.json", to_dict(config))
+    if differing := differences(load_config(folder), config):
+        raise ValueError(f"{folder} was made with another configuration ({'; '.join(differing[:3])}); choose another --run or its --preset")
+
+
+def run_stage(stage: str, config: Config, folder: Path, device: str) -> dict:
+    """Run a stage behind its progress bar; returns its last metrics."""
+    device = pick_device(device)
+    loops = {
+        "collect": lambda: (collect(config, folder / "episodes"), config.collect.episodes, "episode"),
+        "train-vae": lambda: (vae_stage(config, folder, device), config.vae.steps, "step"),
+        "train-mdnrnn": lambda: (mdnrnn_stage(config, folder, device), config.mdnrnn.steps, "step"),
+        "evolve": lambda: (evolve(config, folder), config.evolve.generations, "generation"),
+    }
+    require_input(stage, folder, config)
+    return with_bar(stage, *loops[stage]())
+
+
+def require_input(stage: str, folder: Path, config: Config) -> None:
+    """FileNotFoundError, naming the command to run, unless the stage before has finished."""
+    stored = len(list((folder / "episodes").glob("[0-9]*.npz")))
+    ready = {
+        "collect": stored >= config.collect.episodes,
+        "train-vae": (folder / "vae" / "weights.safetensors").exists(),
+        "train-mdnrnn": (folder / "mdnrnn" / "weights.safetensors").exists(),
+    }
+    for before, stage_after in zip(list(STAGES)[:3], list(STAGES)[1:4]):
+        if stage == stage_after and not ready[before]:
+            raise FileNotFoundError(
+                f"{stage} needs the whole of {before} first; run python -m wmlib {before} --preset {config.preset} --run {folder}"
+            )
+
+
+def with_bar(label: str, loop: Iterator[tuple[int, dict]], total: int, unit: str) -> dict:
+    """Walk a stage's generator behind a progress bar; returns the last metrics it gave."""
+    metrics: dict = {}
+    with tqdm(total=total, desc=label, unit=unit, dynamic_ncols=True) as bar:
+        for done, metrics in loop:
+            bar.update(done - bar.n)
+            bar.set_postfix_str(_short(metrics), refresh=False)
+        bar.update(total - bar.n)
+    return metrics
+
+
+def _short(metrics: dict | list) -> str:
+    if isinstance(metrics, list):
+        return f"mean return {sum(metrics) / len(metrics):.1f}"
+    values = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    if "fitness" in metrics:
+        values = {"mean": sum(metrics["fitness"]) / len(metrics["fitness"]), "best": max(metrics["fitness"])} | values
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def pick_device(name: str) -> str:
+    """auto: cuda, else mps, else cpu; ValueError for one that this machine lacks."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, found in there.items() if found)
+    if not there[name]:
+        raise ValueError(f"no {name} device here; use --device cpu or auto")
+    return name
+
+
+def agent_folder(args: argparse.Namespace) -> Path:
+    """The agent that evaluate and watch are about."""
+    return resolve(args.agent or args.run or f"runs/{get_preset(args.preset).preset}")
+
+
+def run_evaluate(args: argparse.Namespace) -> dict:
+    """Score an agent and white noise on the same tracks; a run's result is kept in its evaluate.json."""
+    folder = agent_folder(args)
+    episodes = args.episodes or load_config(folder).evaluate.episodes
+    random = with_bar("random policy", evaluate_random(episodes, args.first_seed), episodes, "episode")
+    scores = with_bar("agent", evaluate(folder, episodes, args.first_seed), episodes, "episode")
+    result = {
+        "agent": summarise(scores),
+        "random_policy": summarise(random),
+        "first_seed": args.first_seed,
+        "weights_sha256": {part: checkpoint.read_json(folder / part / "meta.json")["weights_sha256"] for part in ("vae", "mdnrnn", "controller")},
+        "commit": checkpoint.commit(),
+    }
+    for name in ("random_policy", "agent"):
+        low, high = result[name]["interval"]
+        print(f"{name.replace('_', ' '):14} {result[name]['mean']:7.1f} ± {result[name]['std']:.1f} over {episodes} unseen tracks (mean within {low:.1f} to {high:.1f})")
+    if not args.agent:
+        checkpoint.write_json(folder / "evaluate.json", result)
+    return result
+
+
+def run_watch(args: argparse.Namespace) -> dict:
+    """Drive in the game's own window, or write an mp4 where there is no display."""
+    folder = agent_folder(args)
+    agent = Agent.load(folder)
+    window = sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    env = VectorEnv(lambda: CAR_RACING.make(render_mode="human" if window else "rgb_array"), 1, CAR_RACING.max_steps)
+    total, frames = 0.0, []
+    with tqdm(total=CAR_RACING.max_steps, desc="watch", unit="step", dynamic_ncols=True) as bar:
+        for picture, tick in drive_frames(agent, env, args.first_seed):
+            total += tick.reward[0]
+            bar.update()
+            bar.set_postfix_str(f"return {total:.1f}")
+            frames += [] if window else [picture]
+    env.close()
+    result = {"seed": args.first_seed, "return": float(total)}
+    if not window:
+        path = resolve("runs") / f"watch_{folder.name}_{args.first_seed}.mp4"
+        write_mp4(path, frames)
+        print(f"no display here: the drive is in {path}")
+        result["video"] = str(path)
+    print(f"return {total:.1f} on track {args.first_seed}")
+    return result

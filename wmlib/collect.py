@@ -1,0 +1,98 @@
+"""Stage 1: real episodes driven by a random policy (paper, section 3.1, step 1)."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wmlib.agent import Agent, new_models
+from wmlib.config import COLLECT_SEEDS, PAPER, Config, track_seeds
+from wmlib.data import EpisodeStore
+from wmlib.envs.task import CAR_RACING, Task
+from wmlib.envs.vector import VectorEnv
+from wmlib.parallel import run
+from wmlib.rollout import Policy, episodes
+
+
+class UniformPolicy:
+    """White noise: every action is drawn evenly from the action space, so the car trembles on one spot."""
+
+    def __init__(self, task: Task = CAR_RACING):
+        self.task = task
+
+    def initial_state(self, B: int, seed: int | None = None) -> np.random.Generator:
+        """The source of the noise."""
+        self.B = B
+        return np.random.default_rng(seed)
+
+    def act(self, obs, state: np.random.Generator, active=None) -> tuple[np.ndarray, np.random.Generator]:
+        """Actions float32 (B, A)."""
+        space = self.task.action_space
+        return state.uniform(space.low, space.high, (self.B, self.task.action_size)).astype(np.float32), state
+
+
+class BrownianPolicy:
+    """Slow noise: raw actions wander as an Ornstein-Uhlenbeck process, so the car gets somewhere.
+
+    MEMORY is the part of a raw action that the next step keeps, SPREAD the process's standard deviation, MEAN its centre.
+    """
+
+    MEMORY, SPREAD, MEAN = 0.95, (0.4, 0.6, 0.6), (0.0, -0.8, -1.0)
+
+    def __init__(self, task: Task = CAR_RACING):
+        self.task = task
+
+    def initial_state(self, B: int, seed: int | None = None) -> tuple[np.random.Generator, np.ndarray]:
+        """The source of the noise and the raw action (B, A)."""
+        rng = np.random.default_rng(seed)
+        return rng, rng.normal(self.MEAN, self.SPREAD, (B, self.task.action_size))
+
+    def act(self, obs, state, active=None) -> tuple[np.ndarray, tuple]:
+        """Actions float32 (B, A)."""
+        rng, raw = state
+        fresh = rng.normal(0, self.SPREAD, raw.shape) * np.sqrt(1 - self.MEMORY**2)
+        following = self.MEAN + self.MEMORY * (raw - self.MEAN) + fresh
+        return self.task.squash(torch.from_numpy(raw)).float().numpy(), (rng, following)
+
+
+def random_network(seed: int) -> Agent:
+    """The paper's random policy: V, M and C with Cauchy weights of one random small scale (released code, extract.py)."""
+    vae, mdnrnn, controller = new_models(PAPER)
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0, 0.01)
+    with torch.no_grad():
+        for weights in [*vae.parameters(), *(p for p in mdnrnn.parameters() if p.requires_grad)]:
+            weights.copy_(torch.from_numpy(rng.standard_cauchy(weights.shape) * scale))
+    return Agent(vae, mdnrnn, controller, torch.from_numpy(rng.standard_cauchy(controller.num_params) * scale).float())
+
+
+POLICIES = {"uniform": UniformPolicy, "brownian": BrownianPolicy}
+
+
+def collect(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
+    """Collect the episodes that are still missing in `folder`, on all cores.
+
+    Yields the number of episodes there are and the last one's metrics: its index, steps and return.
+    """
+    store, settings = EpisodeStore(folder), config.collect
+    seeds = track_seeds(COLLECT_SEEDS, (config.seed,), settings.episodes)
+    missing = [index for index in range(settings.episodes) if not store.path(index).exists()]
+    jobs = [(folder, settings.policy, index, seeds[index], config.seed, settings.max_steps) for index in missing]
+    for done, metrics in enumerate(run(collect_episode, jobs), settings.episodes - len(missing) + 1):
+        yield done, metrics
+
+
+def collect_episode(folder: Path, policy: str, index: int, track_seed: int, seed: int, max_steps: int) -> dict:
+    """Drive and store one episode; the noise belongs to (seed, index), whoever drives it."""
+    noise = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+    driver: Policy = random_network(noise) if policy == "random_network" else POLICIES[policy]()
+    (episode,) = episodes(_single_env(max_steps), driver, [track_seed], noise)
+    EpisodeStore(folder).save(index, episode)
+    return {"episode": index, "steps": len(episode), "return": float(episode.reward.sum())}
+
+
+@cache
+def _single_env(max_steps: int) -> VectorEnv:
+    return VectorEnv(CAR_RACING.make, 1, max_steps)

@@ -1,0 +1,207 @@
+"""Every hyperparameter of the course on one page: one frozen dataclass per stage, three presets.
+
+QUICK runs the whole chain in minutes, LAPTOP trains an agent that drives, PAPER is the published setting.
+Sources of PAPER's values: [P] Ha & Schmidhuber (2018), arXiv 1803.10122; [C] the code they released.
+"""
+
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Track seeds that never meet: what one stage has seen, no other stage is scored on.
+COLLECT_SEEDS = range(0, 10_000_000)
+EVOLVE_SEEDS = range(10_000_000, 20_000_000)
+SELECT_SEEDS = range(20_000_000, 30_000_000)
+EVALUATE_SEEDS = range(50_000_000, 60_000_000)
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Real episodes driven by a random policy, the data of V and M."""
+
+    episodes: int
+    max_steps: int
+    policy: str  # "uniform", "brownian" or "random_network"
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """V and its training."""
+
+    z_size: int
+    kl_tolerance: float  # floor under the summed KL, in nats per latent
+    batch_size: int
+    learning_rate: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class MDNRNNConfig:
+    """M and its training."""
+
+    hidden_size: int
+    num_mixtures: int
+    batch_size: int
+    sequence_length: int
+    learning_rate: float
+    gradient_clip: float  # largest absolute value of a gradient's entry
+    steps: int
+
+
+@dataclass(frozen=True)
+class EvolveConfig:
+    """C and CMA-ES."""
+
+    popsize: int
+    tracks: int  # episodes per candidate; all candidates of a generation drive the same tracks
+    generations: int
+    sigma0: float
+    sigma_end: float | None  # step size held to a geometric decay from sigma0; None leaves it to CMA-ES
+    max_steps: int
+    select_every: int  # generations between two scorings of the distribution's mean
+    select_tracks: int  # tracks it is scored on, the same ones each time
+    patience: int | None  # steps without a new tile after which a candidate's episode is cut; None never cuts
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Scoring of the distribution's mean on tracks that no stage has seen."""
+
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Config:
+    """One whole run."""
+
+    preset: str
+    seed: int
+    collect: CollectConfig
+    vae: VAEConfig
+    mdnrnn: MDNRNNConfig
+    evolve: EvolveConfig
+    evaluate: EvaluateConfig
+
+
+QUICK = Config(
+    preset="quick",
+    seed=0,
+    collect=CollectConfig(episodes=24, max_steps=300, policy="brownian"),
+    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=32, learning_rate=1e-3, steps=500),
+    mdnrnn=MDNRNNConfig(
+        hidden_size=256, num_mixtures=5, batch_size=16, sequence_length=64,
+        learning_rate=2e-3, gradient_clip=1.0, steps=200,
+    ),
+    evolve=EvolveConfig(
+        popsize=16, tracks=2, generations=12, sigma0=0.1, sigma_end=0.05, max_steps=300,
+        select_every=4, select_tracks=8, patience=60,
+    ),
+    evaluate=EvaluateConfig(episodes=20),
+)  # fmt: skip
+
+LAPTOP = Config(
+    preset="laptop",
+    seed=0,
+    collect=CollectConfig(episodes=400, max_steps=1_000, policy="brownian"),
+    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=5e-4, steps=4_000),
+    mdnrnn=MDNRNNConfig(
+        hidden_size=256, num_mixtures=5, batch_size=32, sequence_length=200,
+        learning_rate=1e-3, gradient_clip=1.0, steps=2_000,
+    ),
+    evolve=EvolveConfig(
+        popsize=48, tracks=4, generations=100, sigma0=0.1, sigma_end=0.03, max_steps=1_000,
+        select_every=10, select_tracks=32, patience=100,
+    ),
+    evaluate=EvaluateConfig(episodes=100),
+)  # fmt: skip
+
+PAPER = Config(
+    preset="paper",
+    seed=0,
+    collect=CollectConfig(
+        episodes=10_000,  # [P] 2.1 and 3.2: 10,000 rollouts of a random policy
+        max_steps=1_000,  # [C] extract.py
+        policy="random_network",  # [C] extract.py: V, M and C drawn afresh for each episode
+    ),
+    vae=VAEConfig(
+        z_size=32,  # [P] 3.2
+        kl_tolerance=0.5,  # [C] vae_train.py
+        batch_size=100,  # [C] vae_train.py
+        learning_rate=1e-4,  # [C] vae_train.py
+        steps=100_000,  # [P] A.1: one epoch over 10 million frames
+    ),
+    mdnrnn=MDNRNNConfig(
+        hidden_size=256,  # [P] A.2
+        num_mixtures=5,  # [P] A.2
+        batch_size=100,  # [C] rnn_train.py
+        sequence_length=999,  # [C] rnn_train.py
+        learning_rate=1e-3,  # [C] rnn_train.py
+        gradient_clip=1.0,  # [C] rnn_train.py
+        steps=4_000,  # [C] rnn_train.py; [P] A.2 says 20 epochs
+    ),
+    evolve=EvolveConfig(
+        popsize=64,  # [P] A.4
+        tracks=16,  # [P] A.4
+        generations=1_800,  # [P] 3.3
+        sigma0=0.1,  # [C] train.py
+        sigma_end=None,  # [P] A.4: CMA-ES's own step-size control
+        max_steps=1_000,  # [C]
+        select_every=25,  # [P] A.4
+        select_tracks=1_024,  # [P] A.4
+        patience=None,
+    ),
+    evaluate=EvaluateConfig(episodes=100),  # [P] 3.3
+)
+
+PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER)}
+
+
+def get_preset(name: str) -> Config:
+    """The preset of that name; ValueError names the ones there are."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def to_dict(config: Config) -> dict:
+    """The configuration as plain nested dicts, ready for JSON."""
+    return asdict(config)
+
+
+def from_dict(values: dict) -> Config:
+    """The inverse of `to_dict`; ValueError names the entry that is missing or unknown."""
+    return _build(Config, values)
+
+
+def _build(cls, values: dict):
+    names = {field.name: field.type for field in fields(cls)}
+    if set(values) != set(names):
+        odd = ", ".join(sorted(set(values) ^ set(names)))
+        raise ValueError(f"a configuration of another version: {cls.__name__} has missing or unknown entries: {odd}")
+    return cls(**{name: _build(kind, values[name]) if is_dataclass(kind) else values[name] for name, kind in names.items()})
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """The entries in which two configurations differ, as `vae.steps: 500 != 4000`."""
+    a, b = _flat(to_dict(one)), _flat(to_dict(other))
+    return [f"{name}: {a[name]} != {b[name]}" for name in a if a[name] != b[name]]
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def track_seeds(seeds: range, key: tuple[int, ...], count: int) -> list[int]:
+    """`count` track seeds out of the range `seeds`, the same ones for the same key."""
+    return np.random.default_rng(key).integers(seeds.start, seeds.stop, count).tolist()
+
+
+def resolve(path: str | Path) -> Path:
+    """The path itself if absolute, else under the repository's root, whatever the working directory."""
+    return ROOT / Path(path)

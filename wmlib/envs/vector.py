@@ -1,0 +1,74 @@
+"""A vector of environments that step together, so that V and M run once for all of them.
+
+Letters: B environments, A action.
+"""
+
+from collections.abc import Callable, Sequence
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+
+class VectorEnv(gym.vector.VectorEnv):
+    """B copies of an environment in lock-step, in this process.
+
+    Autoreset is DISABLED: a finished copy ignores its action, repeats its observation and pays 0 until it is reset
+    through `options["reset_mask"]`. A copy is truncated at `max_steps`, or after `patience` steps without a positive
+    reward if patience is given.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}
+
+    def __init__(self, make: Callable[[], gym.Env], num_envs: int, max_steps: int, patience: int | None = None):
+        self.envs = [make() for _ in range(num_envs)]
+        self.num_envs, self.max_steps = num_envs, max_steps
+        self.patience = max_steps if patience is None else patience
+        self.single_observation_space = self.envs[0].observation_space
+        self.single_action_space = self.envs[0].action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.obs = np.zeros(self.observation_space.shape, self.observation_space.dtype)
+        self.steps = np.zeros(num_envs, int)
+        self.idle = np.zeros(num_envs, int)  # steps since the last positive reward
+        self.terminated = np.zeros(num_envs, bool)
+        self.truncated = np.ones(num_envs, bool)  # nothing runs before the first reset
+
+    def reset(self, *, seed: int | Sequence[int] | None = None, options: dict | None = None):
+        """Begin new episodes, everywhere or where `options["reset_mask"]` (B,) is True: obs (B, ...), info.
+
+        seed: one for each copy, or one number from which copy i takes seed + i.
+        """
+        mask = np.ones(self.num_envs, bool) if not options else np.asarray(options["reset_mask"], bool)
+        seeds = [None] * self.num_envs if seed is None else seed
+        if isinstance(seeds, (int, np.integer)):
+            seeds = [seeds + i for i in range(self.num_envs)]
+        if len(seeds) != self.num_envs or len(mask) != self.num_envs:
+            raise ValueError(f"{self.num_envs} environments got {len(seeds)} seeds and a reset mask of {len(mask)}")
+        for i in np.flatnonzero(mask):
+            self.obs[i], _ = self.envs[i].reset(seed=seeds[i])
+        self.steps[mask] = self.idle[mask] = 0
+        self.terminated[mask] = self.truncated[mask] = False
+        return self.obs.copy(), {}
+
+    def step(self, actions: np.ndarray):
+        """One step everywhere: obs (B, ...), reward (B,), terminated (B,), truncated (B,), info.
+
+        Raises ValueError before anything moves if actions are not finite numbers of shape (B, A).
+        """
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
+            raise ValueError(f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}: {actions}")
+        reward = np.zeros(self.num_envs)
+        for i in np.flatnonzero(~(self.terminated | self.truncated)):
+            self.obs[i], reward[i], self.terminated[i], self.truncated[i], _ = self.envs[i].step(actions[i])
+            self.steps[i] += 1
+            self.idle[i] = 0 if reward[i] > 0 else self.idle[i] + 1
+            self.truncated[i] |= not self.terminated[i] and (self.steps[i] >= self.max_steps or self.idle[i] >= self.patience)
+        return self.obs.copy(), reward, self.terminated.copy(), self.truncated.copy(), {}
+
+    def close_extras(self, **kwargs):
+        """Close every copy."""
+        for env in self.envs:
+            env.close()

@@ -1,0 +1,174 @@
+"""Stage 4: CMA-ES searches the controller's parameters; the log of fitness values is its checkpoint (paper, A.4).
+
+Letters: P candidates, N parameters.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import cma
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from wmlib.agent import Agent, load_world_model, new_models
+from wmlib.checkpoint import append_line, describe, read_json, read_lines, save_weights, write_json
+from wmlib.config import EVOLVE_SEEDS, SELECT_SEEDS, Config, EvolveConfig, to_dict, track_seeds
+from wmlib.envs.vector import VectorEnv
+from wmlib.parallel import run
+from wmlib.rollout import returns
+
+CANDIDATES_PER_JOB = 8
+
+
+class Search:
+    """CMA-ES over N parameters, started from 0, whose every draw belongs to (seed, generation).
+
+    `fitness` is maximised. With `sigma_end` the step size follows a geometric decay over the generations instead of
+    CMA-ES's own control, which lets it grow when fitness is noisy.
+    """
+
+    def __init__(self, config: EvolveConfig, num_params: int, seed: int):
+        self.config, self.seed, self.generation = config, seed, 0
+        options = {"popsize": config.popsize, "seed": np.nan, "randn": self._randn, "verbose": -9, "verb_log": 0, "signals_filename": None}
+        with threadpool_limits(1):
+            self.strategy = cma.CMAEvolutionStrategy(np.zeros(num_params), config.sigma0, options)
+
+    def _randn(self, *shape: int) -> np.ndarray:
+        return self.rng.standard_normal(shape)
+
+    def ask(self) -> np.ndarray:
+        """The next generation's candidates: float64 (P, N)."""
+        self.rng = np.random.default_rng([self.seed, self.generation])
+        with threadpool_limits(1):
+            return np.array(self.strategy.ask())
+
+    def tell(self, candidates: np.ndarray, fitness: np.ndarray) -> None:
+        """Move the distribution towards the candidates with high fitness (P,)."""
+        with threadpool_limits(1):
+            self.strategy.tell(list(candidates), list(-np.asarray(fitness)))
+        self.generation += 1
+        if self.config.sigma_end is not None:
+            done = min(1, self.generation / self.config.generations)
+            self.strategy.sigma = self.config.sigma0 * (self.config.sigma_end / self.config.sigma0) ** done
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The distribution's mean, float64 (N,): what is kept and scored, never the luckiest candidate."""
+        return self.strategy.mean.copy()
+
+    @property
+    def mean_hash(self) -> str:
+        """Sixteen characters that change when any bit of the mean does."""
+        return hashlib.sha256(self.mean.tobytes()).hexdigest()[:16]
+
+
+def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
+    """Evolve C on a run's V and M, on all cores, and keep the log and the mean in `folder`/controller.
+
+    Yields the number of generations done and the last one's row: fitness of every candidate, step size, hash of the
+    mean and, every `select_every` generations, the mean's score on tracks of its own. A stopped evolution goes on where
+    it was, by replaying its log. Raises ValueError when the log was made with another V or M.
+    """
+    started, log = time.time(), folder / "controller" / "generations.jsonl"
+    _check_inputs(folder)
+    search = replay(config, folder)
+    while search.generation < config.evolve.generations:
+        generation, candidates = search.generation, search.ask()
+        seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), config.evolve.tracks)
+        fitness = score_candidates(config, folder, candidates, seeds, generation)
+        search.tell(candidates, fitness)
+        row = {"generation": generation, "fitness": fitness.tolist(), "step_size": search.strategy.sigma, "mean": search.mean_hash}
+        if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
+            row["selection"] = score_mean(config, folder, search.mean)
+        append_line(log, row)
+        _save_mean(config, folder, search, started)
+        yield search.generation, row
+
+
+def replay(config: Config, folder: Path, generations: int | None = None) -> Search:
+    """The search as it stood after a log's first `generations` (all of them by default), with no episode driven.
+
+    Raises ValueError at the first line whose mean the replay does not meet.
+    """
+    log = folder / "controller" / "generations.jsonl"
+    search = Search(config.evolve, new_models(config)[2].num_params, config.seed)
+    for row in read_lines(log)[:generations]:
+        search.tell(search.ask(), np.array(row["fitness"]))
+        if row["generation"] != search.generation - 1 or row["mean"] != search.mean_hash:
+            raise ValueError(
+                f"{log} can't be replayed from generation {row['generation']} on: it was edited, or written by another "
+                "processor or version; continue it where it was made, or start another run"
+            )
+    return search
+
+
+def score_candidates(config: Config, folder: Path, candidates: np.ndarray, seeds: list[int], noise: int) -> np.ndarray:
+    """The mean return of each candidate (P, N) over the tracks `seeds`: (P,)."""
+    settings = config.evolve
+    blocks = range(0, len(candidates), CANDIDATES_PER_JOB)
+    jobs = [
+        (folder, candidates[i : i + CANDIDATES_PER_JOB].astype(np.float32), seeds, (config.seed, noise, i), settings.max_steps, settings.patience)
+        for i in blocks
+    ]
+    return np.concatenate([scores.mean(axis=1) for scores in run(drive, jobs)])
+
+
+def score_mean(config: Config, folder: Path, mean: np.ndarray) -> list[float]:
+    """The return of one policy on each of the selection's tracks, which nothing is evolved on."""
+    seeds = track_seeds(SELECT_SEEDS, (config.seed,), config.evolve.select_tracks)
+    params = mean[None].astype(np.float32)
+    jobs = [(folder, params, seeds[i : i + 16], (config.seed, i), config.evolve.max_steps, None) for i in range(0, len(seeds), 16)]
+    return np.concatenate([scores[0] for scores in run(drive, jobs)]).tolist()
+
+
+def drive(
+    folder: Path, params: np.ndarray, seeds: list[int], noise: tuple[int, ...], max_steps: int, patience: int | None
+) -> np.ndarray:
+    """The return of each policy of params (P, N) on each track: (P, tracks).
+
+    An episode that `patience` cut short is charged for the steps that were left, as if the car had stood still.
+    """
+    agent = _world_model(folder, *_input_hashes(folder).values())
+    agent.params = torch.from_numpy(params)
+    env = _vector(agent, len(params) * len(seeds), max_steps, patience)
+    total, steps = returns(env, agent, seeds * len(params), int(np.random.SeedSequence(noise).generate_state(1)[0]))
+    stalled = env.truncated & (steps < max_steps)
+    total -= agent.task.step_cost * np.where(stalled, max_steps - steps, 0)
+    return total.reshape(len(params), len(seeds))
+
+
+@lru_cache(maxsize=1)
+def _world_model(folder: Path, vae_hash: str, mdnrnn_hash: str) -> Agent:
+    """One agent a worker, loaded again only when its weights change."""
+    return load_world_model(folder)
+
+
+@lru_cache(maxsize=2)
+def _make_vector(make, num_envs: int, max_steps: int, patience: int | None) -> VectorEnv:
+    return VectorEnv(make, num_envs, max_steps, patience)
+
+
+def _vector(agent: Agent, num_envs: int, max_steps: int, patience: int | None) -> VectorEnv:
+    return _make_vector(agent.task.make, num_envs, max_steps, patience)
+
+
+def _input_hashes(folder: Path) -> dict[str, str]:
+    return {part: read_json(folder / part / "meta.json")["weights_sha256"] for part in ("vae", "mdnrnn")}
+
+
+def _check_inputs(folder: Path) -> None:
+    load_world_model(folder)  # what is missing or damaged is reported before the work begins
+    path, hashes = folder / "controller" / "inputs.json", _input_hashes(folder)
+    if not path.exists():
+        write_json(path, hashes)
+    elif read_json(path) != hashes:
+        raise ValueError(f"{folder}/controller was evolved on another V or M; delete that folder or start another run")
+
+
+def _save_mean(config: Config, folder: Path, search: Search, started: float) -> None:
+    meta = describe(started, config=to_dict(config), seed=config.seed, generation=search.generation, **_input_hashes(folder))
+    save_weights(folder / "controller", {"params": torch.from_numpy(search.mean).float()}, meta)

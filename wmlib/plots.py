@@ -1,0 +1,152 @@
+"""What a notebook shows: one style, one colour for each part, alt text for every picture.
+
+Letters: N frames, Z latents, K mixture components.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import DisplayHandle, Video, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from wmlib.mdnrnn import Mixture, mixture_nll
+
+COLOURS = {"V": "#0072B2", "M": "#D55E00", "C": "#009E73", "real": "#404040", "dream": "#CC79A7"}
+
+
+def use_style() -> None:
+    """Draw everything that follows in the course's style."""
+    mpl.style.use(Path(__file__).with_name("style.mplstyle"))
+
+
+class Picture:
+    """A PNG with alt text, as Jupyter stores and shows it."""
+
+    def __init__(self, png: bytes, alt: str):
+        self.png, self.alt = png, alt
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+
+def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle:
+    """Display a figure with alt text; given the handle of an earlier one, replace that picture in place.
+
+    Raises ValueError without an alt text that says what is to be seen.
+    """
+    if len(alt.split()) < 3:
+        raise ValueError(f"alt text must say in a few words what the picture shows, got {alt!r}")
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    plt.close(figure)
+    picture = Picture(content.getvalue(), alt)
+    if handle is None:
+        return display(picture, display_id=True)
+    handle.update(picture)
+    return handle
+
+
+def show_video(path: Path, alt: str, width: int = 600) -> None:
+    """Display an mp4 with a text for those who can't see it; the film is stored inside the notebook."""
+    attributes = f'controls loop muted playsinline aria-label="{alt}"'
+    display(Video(str(path), embed=True, width=width, html_attributes=attributes))
+
+
+def frame_rows(rows: Mapping[str, np.ndarray], size: float = 1.0, titles: Sequence[str] = ()) -> Figure:
+    """Labelled rows of frames: each value uint8 (N, 64, 64, 3); `size` is a frame's side in inches."""
+    columns = max(map(len, rows.values()))
+    figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns + 0.9, size * len(rows) + 0.25), squeeze=False)
+    for line, (label, frames) in zip(axes, rows.items()):
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        for ax, frame in zip(line, frames):
+            ax.imshow(frame)
+        for ax in line:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+    for ax, title in zip(axes[0], titles):
+        ax.set_title(title, fontsize=8, loc="center")
+    return figure
+
+
+def plot_mixture(ax: Axes, mixture: Mixture, target: float | None = None, span: float = 4.0) -> None:
+    """One latent's predicted density: its K Gaussians, their sum, and the value that really came.
+
+    mixture: logits, mu, logsigma, each (K,).
+    """
+    mu, width = mixture.mu, torch.exp(mixture.logsigma)
+    weights = torch.softmax(mixture.logits, dim=-1)
+    x = torch.linspace(min(-span, (mu - 3 * width).min().item()), max(span, (mu + 3 * width).max().item()), 600)
+    for weight, center, scale in zip(weights, mu, width):
+        density = weight * torch.exp(torch.distributions.Normal(center, scale).log_prob(x))
+        ax.fill_between(x, density, alpha=0.25, color=COLOURS["M"], linewidth=0)
+    whole = Mixture(*(part.expand(1, len(x), 1, -1) for part in mixture))
+    ax.plot(x, torch.exp(-mixture_nll(whole, x[None, :, None]))[0, :, 0], color=COLOURS["M"], linestyle="-")
+    if target is not None:
+        ax.axvline(target, color=COLOURS["real"], linestyle="--", linewidth=1.2)
+    ax.set(xlim=(-span, span), yticks=[])
+
+
+def plot_track(ax: Axes, road: np.ndarray, path: np.ndarray | None = None, colour: str = "#009E73") -> None:
+    """A track from above, as its tiles' corners (tiles, 4, 2), and the path (T, 2) that a car took on it."""
+    for tile in road:
+        ax.fill(*tile.T, color="#c8c8c8", linewidth=0)
+    if path is not None:
+        ax.plot(*path.T, color=colour, linestyle="-", linewidth=1.4)
+        ax.plot(*path[0], "o", color=colour, markersize=4)
+    ax.set_aspect("equal")
+    ax.axis("off")
+
+
+def plot_evolution(ax: Axes, rows: Sequence[Mapping]) -> None:
+    """Fitness over the generations: the population's mean, its span, and the score of the distribution's mean."""
+    generation = np.array([row["generation"] + 1 for row in rows])
+    fitness = np.array([row["fitness"] for row in rows])  # (generations, P)
+    ax.fill_between(generation, fitness.min(axis=1), fitness.max(axis=1), color=COLOURS["C"], alpha=0.15, linewidth=0, label="worst to best candidate")
+    ax.plot(generation, fitness.mean(axis=1), color=COLOURS["C"], linestyle="-", label="population's mean")
+    chosen = [row for row in rows if "selection" in row]
+    if chosen:
+        x, y = [row["generation"] + 1 for row in chosen], [np.mean(row["selection"]) for row in chosen]
+        ax.plot(x, y, "o--", color=COLOURS["real"], markersize=4, label="the distribution's mean on its own tracks")
+    ax.set(xlabel="generation", ylabel="return")
+    ax.legend()
+
+
+def timing_diagram() -> Figure:
+    """One tick of the agent: who reads what, and when (the same drawing in every notebook that needs it)."""
+    figure, ax = plt.subplots(figsize=(9, 3.1))
+    boxes = {
+        "obs[t]": (0.0, 1.0, "#ffffff", COLOURS["real"]),
+        "V": (1.5, 1.0, COLOURS["V"], "white"),
+        "z[t]": (3.0, 1.0, "#ffffff", COLOURS["V"]),
+        "C": (4.7, 1.0, COLOURS["C"], "white"),
+        "action[t]": (6.3, 1.0, "#ffffff", COLOURS["C"]),
+        "environment": (8.2, 1.0, COLOURS["real"], "white"),
+        "h[t]": (3.0, -0.6, "#ffffff", COLOURS["M"]),
+        "M": (6.3, -0.6, COLOURS["M"], "white"),
+        "h[t+1]": (8.2, -0.6, "#ffffff", COLOURS["M"]),
+        "obs[t+1]": (10.0, 1.0, "#ffffff", COLOURS["real"]),
+    }
+    for label, (x, y, ground, ink) in boxes.items():
+        edge = ground if ink == "white" else ink
+        ax.add_patch(FancyBboxPatch((x - 0.5, y - 0.28), 1.0, 0.56, boxstyle="round,pad=0.06", facecolor=ground, edgecolor=edge))
+        ax.text(x, y, label, ha="center", va="center", color=ink, fontsize=9)
+    arrows = [
+        ("obs[t]", "V"), ("V", "z[t]"), ("z[t]", "C"), ("h[t]", "C"), ("C", "action[t]"), ("action[t]", "environment"),
+        ("environment", "obs[t+1]"), ("z[t]", "M"), ("h[t]", "M"), ("action[t]", "M"), ("M", "h[t+1]"),
+    ]  # fmt: skip
+    for start, end in arrows:
+        (x0, y0), (x1, y1) = boxes[start][:2], boxes[end][:2]
+        ax.add_patch(FancyArrowPatch((x0, y0), (x1, y1), arrowstyle="-|>", mutation_scale=11, color="#606060", shrinkA=30, shrinkB=32))
+    ax.text(0.0, -0.6, "one tick", ha="center", va="center", fontsize=11, color=COLOURS["real"])
+    ax.set(xlim=(-0.8, 10.8), ylim=(-1.15, 1.6))
+    ax.axis("off")
+    return figure

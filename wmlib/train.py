@@ -1,0 +1,161 @@
+"""Stages 2 and 3: V learns to see, M learns to predict; both resume where they stopped."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from wmlib.agent import new_models
+from wmlib.checkpoint import (
+    append_line, describe, file_hash, keep_lines, load_into, load_progress, save_progress, save_weights, to_half,
+)  # fmt: skip
+from wmlib.config import Config, MDNRNNConfig, VAEConfig, to_dict
+from wmlib.data import EpisodeStore, Latents, frame_batches, load_episode, sequence_batches
+from wmlib.mdnrnn import MDNRNN, mixture_nll
+from wmlib.parallel import run
+from wmlib.vae import VAE, to_float, vae_loss
+
+Metrics = dict[str, float]
+SAVE_EVERY = 100  # steps between two savings of a training's progress
+
+
+def train_vae(
+    config: VAEConfig, vae: VAE, batches: Iterator[np.ndarray],
+    optimizer: torch.optim.Adam | None = None, seed: int = 0, first_step: int = 0,
+) -> Iterator[tuple[int, Metrics]]:  # fmt: skip
+    """Train V in place on batches of frames, uint8 (B, 64, 64, 3) (paper, A.1).
+
+    Yields the number of steps done and that step's metrics: loss, squared_error, kl.
+    Raises FloatingPointError at the first loss that is not finite.
+    """
+    device = vae.to_mu.weight.device
+    optimizer = optimizer or torch.optim.Adam(vae.parameters(), config.learning_rate)
+    for step in range(first_step, config.steps):
+        x = to_float(next(batches)).to(device)
+        recon, mu, logvar = vae(x, _generator(seed, step, device))
+        loss, metrics = vae_loss(recon, x, mu, logvar, config.kl_tolerance)
+        _descend(loss, optimizer, step)
+        yield step + 1, {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}}
+
+
+def train_mdnrnn(
+    config: MDNRNNConfig, mdnrnn: MDNRNN, batches: Iterator[tuple[np.ndarray, np.ndarray]],
+    optimizer: torch.optim.Adam | None = None, first_step: int = 0,
+) -> Iterator[tuple[int, Metrics]]:  # fmt: skip
+    """Train M in place on batches of z (B, T+1, Z) and action (B, T, A), by teacher forcing (paper, A.2).
+
+    Yields the number of steps done and that step's loss: the mean -log p(z[t+1]) of one latent, in nats.
+    Raises FloatingPointError at the first loss that is not finite.
+    """
+    device = mdnrnn.to_mixture.weight.device
+    trainable = [weights for weights in mdnrnn.parameters() if weights.requires_grad]
+    optimizer = optimizer or torch.optim.Adam(trainable, config.learning_rate)
+    for step in range(first_step, config.steps):
+        z, action = (torch.from_numpy(array).to(device) for array in next(batches))
+        mixture, _ = mdnrnn(z[:, :-1], action)
+        loss = mixture_nll(mixture, z[:, 1:]).mean()
+        _descend(loss, optimizer, step, clip=config.gradient_clip)
+        yield step + 1, {"loss": loss.item()}
+
+
+def _descend(loss: torch.Tensor, optimizer: torch.optim.Adam, step: int, clip: float = math.inf) -> None:
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step + 1}; nothing was saved after the last checkpoint")
+    optimizer.zero_grad()
+    loss.backward()
+    if clip < math.inf:
+        nn.utils.clip_grad_value_(optimizer.param_groups[0]["params"], clip)
+    optimizer.step()
+
+
+def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """The noise of one step, whatever happened before it."""
+    key = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator(device).manual_seed(key)
+
+
+def vae_stage(config: Config, folder: Path, device: str = "cpu") -> Iterator[tuple[int, Metrics]]:
+    """Train V on a run's episodes and keep it in `folder`/vae; continues what a stop left behind."""
+    torch.manual_seed(config.seed)
+    vae = new_models(config)[0].to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(vae.parameters(), config.vae.learning_rate)
+    paths = EpisodeStore(folder / "episodes").paths()
+
+    def loop(first_step: int):
+        batches = frame_batches(paths, config.vae.batch_size, config.seed, first_step)
+        return train_vae(config.vae, vae, batches, optimizer, config.seed, first_step)
+
+    meta = {"config": to_dict(config), "seed": config.seed, "device": device, "data_sha256": data_hash(paths)}
+    yield from _kept(folder / "vae", vae, optimizer, config.vae.steps, loop, meta)
+
+
+def mdnrnn_stage(config: Config, folder: Path, device: str = "cpu") -> Iterator[tuple[int, Metrics]]:
+    """Encode a run's episodes with its V, train M on them, keep it in `folder`/mdnrnn; continues after a stop."""
+    latents = encode_episodes(config, folder)
+    torch.manual_seed(config.seed)
+    mdnrnn = new_models(config)[1].to(device)
+    optimizer = torch.optim.Adam([p for p in mdnrnn.parameters() if p.requires_grad], config.mdnrnn.learning_rate)
+
+    def loop(first_step: int):
+        settings = config.mdnrnn
+        batches = sequence_batches(latents, settings.batch_size, settings.sequence_length, config.seed, first_step)
+        return train_mdnrnn(settings, mdnrnn, batches, optimizer, first_step)
+
+    meta = {"config": to_dict(config), "seed": config.seed, "device": device, "data_sha256": file_hash(folder / "latents.npz")}
+    yield from _kept(folder / "mdnrnn", mdnrnn, optimizer, config.mdnrnn.steps, loop, meta)
+
+
+def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: dict) -> Iterator[tuple[int, Metrics]]:
+    """Run a training loop with its history, its progress and, at the end, its weights kept in `folder`."""
+    if (folder / "weights.safetensors").exists():
+        return
+    started = time.time()
+    first_step = load_progress(folder, module, optimizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    history, every = folder / "history.jsonl", max(1, steps // 500)
+    keep_lines(history, first_step // every)
+    for step, metrics in loop(first_step):
+        if step % every == 0:
+            append_line(history, {"step": step, **metrics})
+        if step % SAVE_EVERY == 0 and step < steps:
+            save_progress(folder, module, optimizer, step)
+        yield step, metrics
+    save_weights(folder, to_half(module.state_dict()), describe(started, metrics=metrics, **meta))
+    (folder / "progress.safetensors").unlink(missing_ok=True)
+
+
+def encode_episodes(config: Config, folder: Path) -> Latents:
+    """mu and logvar of every frame of a run, computed once and kept in `folder`/latents.npz."""
+    path = folder / "latents.npz"
+    paths = EpisodeStore(folder / "episodes").paths()
+    if not path.exists():
+        load_into(new_models(config)[0], folder / "vae")  # a missing or damaged V is reported before the work begins
+        blocks = [(config, folder, paths[i : i + 16]) for i in range(0, len(paths), 16)]
+        parts = list(run(encode_block, blocks))
+        Latents(*(sum(lists, []) for lists in zip(*parts))).save(path)
+    return Latents.load(path)
+
+
+def encode_block(config: Config, folder: Path, paths: list[Path]) -> tuple[list, list, list]:
+    """mu, logvar and action of some episodes, in lists."""
+    vae = new_models(config)[0]
+    load_into(vae, folder / "vae")
+    found = [encode_frames(vae, load_episode(path).obs) for path in paths]
+    return [mu for mu, _ in found], [logvar for _, logvar in found], [load_episode(path).action for path in paths]
+
+
+@torch.inference_mode()
+def encode_frames(vae: VAE, obs: np.ndarray, batch_size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """mu and logvar, float32 (N, Z), of any number of frames, uint8 (N, 64, 64, 3)."""
+    parts = [vae.encode(to_float(obs[i : i + batch_size])) for i in range(0, len(obs), batch_size)]
+    return tuple(torch.cat(column).numpy() for column in zip(*parts))
+
+
+def data_hash(paths: list[Path]) -> str:
+    """One hash over the names and hashes of the files that a model was trained on."""
+    return hashlib.sha256("".join(path.name + file_hash(path) for path in paths).encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""Small H.264 films: `write_mp4`, and what goes into them."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+
+from wmlib.agent import Agent
+from wmlib.envs.vector import VectorEnv
+from wmlib.rollout import Tick, rollout
+
+
+def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int = 50) -> None:
+    """Write frames, uint8 (H, W, 3) with even H and W, as an mp4 that browsers play; whole or not at all."""
+    frames = iter(frames)
+    first = next(frames)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.mp4")
+    writer = imageio_ffmpeg.write_frames(
+        str(temporary), first.shape[1::-1], fps=fps, codec="libx264", quality=None, output_params=["-crf", "28", "-preset", "slow"], macro_block_size=2
+    )
+    try:
+        writer.send(None)
+        for frame in itertools.chain([first], frames):
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+        temporary.replace(path)
+    finally:
+        writer.close()
+        temporary.unlink(missing_ok=True)
+
+
+def enlarge(obs: np.ndarray, factor: int = 4) -> np.ndarray:
+    """A frame, uint8 (64, 64, 3), enlarged without smoothing, for people to look at."""
+    return cv2.resize(obs, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+
+
+def drive_frames(agent: Agent, env: VectorEnv, seed: int) -> Iterator[tuple[np.ndarray, Tick]]:
+    """Drive one episode in a vector of one; yields the official picture (400, 600, 3) and the Tick before it."""
+    for tick in rollout(env, agent, [seed], seed):
+        yield env.envs[0].render(), tick
