@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
 CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 TROUBLE = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+IN_FRONT = """name => {
+    const panel = window.jupyterapp?.shell.currentWidget;
+    return panel?.context?.path.endsWith(name) && panel.sessionContext?.session?.kernel?.info;
+}"""
+IDLE = "() => allCellsRun && jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
 
 
 @pytest.fixture(scope="session")
@@ -82,20 +87,24 @@ def page(chromium, jupyterlab):
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.goto(jupyterlab)
-        wait_for_kernel(page)
+        wait_for(page, IN_FRONT, "00_start_here.ipynb")
         yield page
         browser.close()
 
 
 def open_notebook(page, name):
-    """Open another notebook of the reader's copy in place of the present one."""
-    page.goto(re.sub(r"[^/]+\.ipynb.*", name, page.url))
-    wait_for_kernel(page)
+    """Open another notebook of the reader's copy, in front."""
+    wait_for(page, IN_FRONT, "00_start_here.ipynb")
+    page.evaluate("""name => {
+        const folder = jupyterapp.shell.currentWidget.context.path.split("/")[0];
+        jupyterapp.commands.execute("docmanager:open", { path: `${folder}/${name}` });
+    }""", name)
+    wait_for(page, IN_FRONT, name)
 
 
-def wait_for_kernel(page):
-    """Wait until the notebook in front is loaded and its kernel has started."""
-    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.info", timeout=120_000)
+def wait_for(page, condition, argument=None, timeout=120_000):
+    """Wait until a condition written in JavaScript holds in the page (milliseconds)."""
+    page.wait_for_function(condition, arg=argument, timeout=timeout)
 
 
 def run_all(page, timeout=300_000):
@@ -104,8 +113,7 @@ def run_all(page, timeout=300_000):
         window.allCellsRun = false;
         jupyterapp.commands.execute("notebook:run-all-cells").finally(() => { window.allCellsRun = true; });
     }""")
-    page.wait_for_function("allCellsRun && jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
-                           timeout=timeout)
+    wait_for(page, IDLE, timeout=timeout)
 
 
 def troubles(page):

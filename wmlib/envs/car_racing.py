@@ -97,9 +97,12 @@ class FastCarRacing(CarRacing):
 
     def _paint_world(self):
         texture = grass().copy()
-        for corners, color in self.road_poly:
-            points = to_texels(corners)
-            cv2.fillConvexPoly(texture, points, rgba(color), cv2.LINE_AA, SHIFT)
+        corners = np.array([corners for corners, _ in self.road_poly])
+        points = to_texels(corners, sides=0.58, front=0, back=0.58)
+        for polygon, (_, color) in zip(points, self.road_poly, strict=True):
+            cv2.fillConvexPoly(texture, polygon, rgba(color), cv2.LINE_AA, SHIFT)
+        is_tile = [isinstance(color, np.ndarray) for _, color in self.road_poly]
+        self.tile_points = to_texels(corners[is_tile], sides=1.0, front=0.5, back=0.5)
         levels = [texture]
         while len(levels) < LEVELS:
             levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
@@ -119,7 +122,8 @@ class FastCarRacing(CarRacing):
 
     def _repaint_touched(self):
         for tile in self.touched:
-            pass
+            polygon = self.tile_points[tile.idx]
+            cv2.fillConvexPoly(self.world_texture[0], polygon, rgba(tile.color), cv2.LINE_8, SHIFT)
         self.touched.clear()
 
     def _draw_world(self, zoom):
@@ -145,7 +149,7 @@ class FastCarRacing(CarRacing):
             window = points * zoom
             xy = np.stack([np.floor(window.real) + 0.5, -np.floor(window.imag) - 0.5], 1) * FINE
             xy += (CAR_FINE[0] / 2 - 0.5, CAR_FINE[1] / 2 - 0.5)
-            cv2.fillConvexPoly(fine, np.rint(xy * 2**SHIFT).astype(np.int32), color, cv2.LINE_8, SHIFT)
+            cv2.fillConvexPoly(fine, np.rint(xy * 2**SHIFT).astype(np.int32), rgba(color), cv2.LINE_8, SHIFT)
         return cv2.resize(fine, background.shape[1::-1], interpolation=cv2.INTER_AREA)
 
     def _car_polygons(self):
@@ -203,11 +207,18 @@ def grass():
     return texture
 
 
-def to_texels(corners):
-    """Turn world coordinates (N, 2) into cv2's fixed-point texel coordinates, int32 (N, 2)."""
-    texels = (np.asarray(corners) + PLAYFIELD) * TEXELS - 0.5  # cv2's whole numbers are the centres of texels
-    return np.rint(texels * 2**SHIFT).astype(np.int32)
+def to_texels(corners, sides, front, back):
+    """Turn world corners (P, 4, 2) into cv2's fixed-point texels, int32 (P, 4, 2), moved inwards by so many texels."""
+    texels = (corners + PLAYFIELD) * TEXELS - 0.5  # cv2's whole numbers are the centres of texels
+    across = unit(texels[:, [1, 0, 3, 2]] - texels)
+    along = unit(texels[:, [3, 2, 1, 0]] - texels)
+    inwards = sides * across + np.array([front, front, back, back])[:, None] * along
+    return np.rint((texels + inwards) * 2**SHIFT).astype(np.int32)
+
+
+def unit(vectors):
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def rgba(color):
-    return *(int(c) for c in color), 255
+    return *(max(int(c) - 2, 0) for c in color), 255

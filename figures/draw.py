@@ -1,0 +1,140 @@
+"""Draws everything in figures/ from the shipped agent: `make figures`."""
+
+import json
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from PIL import Image
+
+from wmlib import plots
+from wmlib.agent import Agent
+from wmlib.config import SELECT_SEEDS
+from wmlib.dream import DreamEnv, DreamPolicy
+from wmlib.envs.task import CAR_RACING
+from wmlib.envs.vector import VectorEnv
+from wmlib.mdnrnn import Mixture
+from wmlib.rollout import rollout
+from wmlib.vae import to_uint8
+from wmlib.video import enlarge, write_mp4
+
+HERE = Path(__file__).parent
+TRACK = SELECT_SEEDS.start + 7
+STEPS = 500  # ten seconds of the game
+INK = (64, 64, 64)
+
+
+class Drive:
+    """One real drive, kept: pictures[t] (400, 600, 3) shows the game after action[t]; frames (T, 64, 64, 3), z (T, Z), h (T, H), action (T, A)."""
+
+    def __init__(self, agent: Agent, seed: int, steps: int):
+        env = VectorEnv(lambda: CAR_RACING.make(render_mode="rgb_array"), 1, CAR_RACING.max_steps)
+        rows = []
+        for tick in rollout(env, agent, [seed], seed):
+            rows.append((env.envs[0].render(), tick.obs[0], tick.state.z[0], tick.state.h[0], tick.action[0]))
+            if len(rows) == steps:
+                break
+        columns = list(zip(*rows))
+        self.pictures, self.frames, self.action = map(np.stack, (columns[0], columns[1], columns[4]))
+        self.z, self.h = torch.stack(columns[2]), torch.stack(columns[3])
+
+
+def dream(agent: Agent, first_z: torch.Tensor, steps: int, seed: int, temperature: float = 1.0) -> np.ndarray:
+    """What the agent sees while it drives in its own dream: uint8 (steps, 64, 64, 3)."""
+    env = DreamEnv(agent.vae, agent.mdnrnn, first_z.numpy(), 1, temperature, steps)
+    return np.stack([env.render()[0] for _ in rollout(env, DreamPolicy(agent, env), [seed])])
+
+
+@torch.inference_mode()
+def decoded(agent: Agent, z: torch.Tensor) -> np.ndarray:
+    """Frames that V paints from z (T, Z): uint8 (T, 64, 64, 3)."""
+    return to_uint8(agent.vae.decode(z))
+
+
+@torch.inference_mode()
+def expected_next(agent: Agent, h: torch.Tensor) -> np.ndarray:
+    """V's picture of the mean of M's mixture over the next z, for h (T, H): uint8 (T, 64, 64, 3)."""
+    mixture: Mixture = agent.mdnrnn.mixture(h[None])
+    weights = torch.softmax(mixture.logits, dim=-1)
+    return decoded(agent, (weights * mixture.mu).sum(dim=-1)[0])
+
+
+def captioned(panes: dict[str, np.ndarray], side: int) -> np.ndarray:
+    """Square panes side by side, each under its caption: uint8 (side + 32, width, 3)."""
+    columns = []
+    for caption, frame in panes.items():
+        pane = np.full((side + 32, side + 8, 3), 255, np.uint8)
+        pane[32:, 4:-4] = frame if frame.shape[0] == side else enlarge(frame, side // frame.shape[0])
+        cv2.putText(pane, caption, (6, 21), cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
+        columns.append(pane)
+    return np.concatenate(columns, axis=1)
+
+
+def square(picture: np.ndarray, side: int) -> np.ndarray:
+    """The middle of an official picture (400, 600, 3) as a square."""
+    return cv2.resize(picture[:, 100:500], (side, side), interpolation=cv2.INTER_AREA)
+
+
+def save_film(name: str, frames: list[np.ndarray]) -> None:
+    """An mp4 and, beside it, a poster frame."""
+    write_mp4(HERE / f"{name}.mp4", frames, fps=50)
+    Image.fromarray(frames[len(frames) // 3]).save(HERE / f"{name}.png")
+
+
+def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
+    """The README's moving picture: the game, what V keeps of it, and the same agent in its dream."""
+    start = 60  # the camera has come down by then
+    dreamt = dream(agent, drive.z[start][None], len(drive.z) - start, seed=1)
+    seen = decoded(agent, drive.z)
+    films = zip(drive.pictures[start - 1 :], seen[start:], dreamt)
+    frames = [captioned({"the game": square(p, 256), "what V keeps of it": s, "the dream, no game": d}, 256) for p, s, d in films]
+    save_film("agent_beside_dream", frames)
+    small = [Image.fromarray(frame).quantize(64) for frame in frames[: 8 * 50 : 4]]
+    small[0].save(HERE / "agent_beside_dream.gif", save_all=True, append_images=small[1:], duration=80, loop=0, optimize=True)
+
+
+def draw_four_panes(agent: Agent, drive: Drive) -> None:
+    """The full agent at work: the game, the frame V reads, what V keeps, what M expects next."""
+    kept, expected = decoded(agent, drive.z), expected_next(agent, drive.h)
+    frames = [
+        captioned({"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expects next": e}, 256)
+        for p, f, k, e in zip(drive.pictures, drive.frames[1:], kept[1:], expected[:-1])
+    ]
+    save_film("four_panes", frames)
+
+
+def draw_six_clips(agent: Agent) -> None:
+    """Six clips, all painted by V's decoder: some of real drives, some of dreams; the answer stands in six_clips.json."""
+    real = np.array([True, False, False, True, False, True])
+    clips = []
+    for index, is_real in enumerate(real):
+        drive = Drive(agent, SELECT_SEEDS.start + 100 + index, 260)
+        clips.append(decoded(agent, drive.z[60:]) if is_real else dream(agent, drive.z[60][None], 200, seed=index))
+    length = min(map(len, clips))
+    frames = [captioned({f"clip {index + 1}": clip[t] for index, clip in enumerate(clips)}, 128) for t in range(length)]
+    save_film("six_clips", frames)
+    (HERE / "six_clips.json").write_text(json.dumps({"real": real.tolist()}) + "\n")
+
+
+def draw_map() -> None:
+    """The tick of the agent, as the notebooks draw it."""
+    figure = plots.timing_diagram()
+    figure.savefig(HERE / "one_tick.png", dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Redraw all figures."""
+    plots.use_style()
+    agent = Agent.load("data/pretrained/car_racing")
+    drive = Drive(agent, TRACK, STEPS)
+    draw_map()
+    draw_agent_beside_dream(agent, drive)
+    draw_four_panes(agent, drive)
+    draw_six_clips(agent)
+
+
+if __name__ == "__main__":
+    main()
