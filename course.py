@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 FIRST_NOTEBOOK = "00_start_here.ipynb"
+NEWS = "@jupyterlab/apputils-extension:announcements"  # looks for news and updates on the network
 NEEDED_GB = 6 if platform.system() == "Linux" else 3  # on Linux torch from PyPI brings its GPU libraries along
 
 
@@ -76,23 +77,24 @@ def copy_notebooks(study):
 
 def open_course(study):
     """Copy the notebooks and serve them in JupyterLab, which prints its address and opens a browser if it can."""
+    from jupyterlab.commands import disable_extension
     from jupyterlab.labapp import LabApp
 
+    disable_extension(NEWS, level="sys_prefix")
     copy_notebooks(study)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for a notebook's !python
     LabApp.launch_instance(jupyter_options(study))
 
 
 def jupyter_options(study):
-    """JupyterLab on this machine only, seeing the whole course, asking and announcing nothing."""
+    """JupyterLab on this machine only, seeing the whole course, ending at the first Ctrl-C."""
     options = [
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.root_dir={study.parent}",
         f"--LabApp.default_url=/lab/tree/{study.name}/{FIRST_NOTEBOOK}",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--ServerApp.answer_yes=True",
         "--log-level=ERROR",
+        "--LabApp.log_level=ERROR",
     ]
     if platform.system() == "Linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         options.append("--no-browser")

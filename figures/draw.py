@@ -11,7 +11,7 @@ from PIL import Image
 
 from wmlib import plots
 from wmlib.agent import Agent
-from wmlib.config import SELECT_SEEDS
+from wmlib.config import SELECT_SEEDS, resolve
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
@@ -125,6 +125,28 @@ def draw_map() -> None:
     plt.close(figure)
 
 
+def score_text() -> str:
+    """The README's lines about the score, from data/results."""
+    ours = json.loads(resolve("data/results/car_racing.json").read_text())
+    paper = json.loads(resolve("data/results/paper.json").read_text())["car_racing_100_episodes"][-1]
+    agent, noise = ours["agent"], ours["random_policy"]
+    low, high = agent["interval"]
+    return (
+        f"**Measured score: {agent['mean']:.0f} ± {agent['std']:.0f}** over {agent['episodes']} unseen tracks of gymnasium's own CarRacing-v3 "
+        f"(95 % interval of the mean: {low:.0f} to {high:.0f}). Random actions score {noise['mean']:.0f} on the same tracks; "
+        f"the paper's agent scored {paper['mean']} ± {paper['std']} on CarRacing-v0."
+    )
+
+
+def write_score() -> None:
+    """Put the score between the README's markers."""
+    path = resolve("README.md")
+    before, _, rest = path.read_text().partition("<!-- score:")
+    comment, _, rest = rest.partition("-->\n")
+    _, _, after = rest.partition("<!-- /score -->")
+    path.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
+
+
 def main() -> None:
     """Redraw all figures."""
     plots.use_style()
@@ -134,6 +156,7 @@ def main() -> None:
     draw_agent_beside_dream(agent, drive)
     draw_four_panes(agent, drive)
     draw_six_clips(agent)
+    write_score()
 
 
 if __name__ == "__main__":

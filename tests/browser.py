@@ -86,7 +86,7 @@ def page(chromium, jupyterlab):
     with sync_playwright() as playwright:  # one per test: its event loop must not outlive the test
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(jupyterlab)
+        page.goto(jupyterlab + "&reset")  # without the tabs of the test before
         wait_for(page, IN_FRONT, "00_start_here.ipynb")
         yield page
         browser.close()
@@ -94,7 +94,6 @@ def page(chromium, jupyterlab):
 
 def open_notebook(page, name):
     """Open another notebook of the reader's copy, in front."""
-    wait_for(page, IN_FRONT, "00_start_here.ipynb")
     page.evaluate("""name => {
         const folder = jupyterapp.shell.currentWidget.context.path.split("/")[0];
         jupyterapp.commands.execute("docmanager:open", { path: `${folder}/${name}` });

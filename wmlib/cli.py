@@ -23,6 +23,8 @@ from wmlib.evolve import evolve
 from wmlib.train import mdnrnn_stage, vae_stage
 from wmlib.video import drive_frames, write_mp4
 
+WATCH_FOLDER = resolve("runs")
+
 STAGES = {
     "collect": "drive random policies and store the episodes",
     "train-vae": "train V on the episodes",
@@ -200,7 +202,7 @@ def run_watch(args: argparse.Namespace) -> dict:
     env.close()
     result = {"seed": args.first_seed, "return": float(total)}
     if not window:
-        path = resolve("runs") / f"watch_{folder.name}_{args.first_seed}.mp4"
+        path = WATCH_FOLDER / f"watch_{folder.name}_{args.first_seed}.mp4"
         write_mp4(path, frames)
         print(f"no display here: the drive is in {path}")
         result["video"] = str(path)

@@ -106,14 +106,14 @@ LAPTOP = Config(
     preset="laptop",
     seed=0,
     collect=CollectConfig(episodes=400, max_steps=1_000, policy="brownian"),
-    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=5e-4, steps=4_000),
+    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=5e-4, steps=2_400),
     mdnrnn=MDNRNNConfig(
         hidden_size=256, num_mixtures=5, batch_size=32, sequence_length=200,
-        learning_rate=1e-3, gradient_clip=1.0, steps=2_000,
+        learning_rate=1e-3, gradient_clip=1.0, steps=1_200,
     ),
     evolve=EvolveConfig(
-        popsize=48, tracks=4, generations=100, sigma0=0.1, sigma_end=0.03, max_steps=1_000,
-        select_every=10, select_tracks=32, patience=100,
+        popsize=32, tracks=4, generations=50, sigma0=0.1, sigma_end=0.03, max_steps=1_000,
+        select_every=10, select_tracks=16, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
 )  # fmt: skip

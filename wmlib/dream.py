@@ -11,6 +11,7 @@ from gymnasium.vector.utils import batch_space
 
 from wmlib.agent import Agent
 from wmlib.envs.task import CAR_RACING, Task
+from wmlib.envs.vector import checked_actions
 from wmlib.mdnrnn import MDNRNN, State, sample_mixture
 from wmlib.vae import VAE, to_uint8
 
@@ -70,9 +71,7 @@ class DreamEnv(gym.vector.VectorEnv):
     @torch.inference_mode()
     def step(self, actions: np.ndarray):
         """One imagined step: z (B, Z), reward (B,), terminated (B,), truncated (B,), info."""
-        actions = np.asarray(actions, np.float32)
-        if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
-            raise ValueError(f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}: {actions}")
+        actions = checked_actions(actions, self.action_space.shape).astype(np.float32)
         mixture, state = self.mdnrnn(self.z[:, None], torch.from_numpy(actions)[:, None], self.state)
         z = sample_mixture(mixture, self.temperature, self.generator)[:, 0]
         active = self.steps < self.max_steps

@@ -3,7 +3,6 @@
 Letters: P candidates, N parameters.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -33,12 +32,13 @@ class Search:
 
     def __init__(self, config: EvolveConfig, num_params: int, seed: int):
         self.config, self.seed, self.generation = config, seed, 0
-        options = {"popsize": config.popsize, "seed": np.nan, "randn": self._randn, "verbose": -9, "verb_log": 0, "signals_filename": None}
+        options = {"popsize": config.popsize, "seed": np.nan, "randn": self._randn, "verbose": -9, "verb_log": 0, "signals_filename": ""}
         with threadpool_limits(1):
             self.strategy = cma.CMAEvolutionStrategy(np.zeros(num_params), config.sigma0, options)
 
     def _randn(self, *shape: int) -> np.ndarray:
-        return self.rng.standard_normal(shape)
+        """Noise turned by B, so that pycma's B D noise is C^(1/2) noise: the same whatever signs a LAPACK gives eigenvectors."""
+        return self.rng.standard_normal(shape) @ self.strategy.sm.B
 
     def ask(self) -> np.ndarray:
         """The next generation's candidates: float64 (P, N)."""
@@ -60,16 +60,11 @@ class Search:
         """The distribution's mean, float64 (N,): what is kept and scored, never the luckiest candidate."""
         return self.strategy.mean.copy()
 
-    @property
-    def mean_hash(self) -> str:
-        """Sixteen characters that change when any bit of the mean does."""
-        return hashlib.sha256(self.mean.tobytes()).hexdigest()[:16]
-
 
 def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     """Evolve C on a run's V and M, on all cores, and keep the log and the mean in `folder`/controller.
 
-    Yields the number of generations done and the last one's row: fitness of every candidate, step size, hash of the
+    Yields the number of generations done and the last one's row: fitness of every candidate, step size, norm of the
     mean and, every `select_every` generations, the mean's score on tracks of its own. A stopped evolution goes on where
     it was, by replaying its log. Raises ValueError when the log was made with another V or M.
     """
@@ -81,7 +76,7 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
         seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), config.evolve.tracks)
         fitness = score_candidates(config, folder, candidates, seeds, generation)
         search.tell(candidates, fitness)
-        row = {"generation": generation, "fitness": fitness.tolist(), "step_size": search.strategy.sigma, "mean": search.mean_hash}
+        row = {"generation": generation, "fitness": fitness.tolist(), "step_size": search.strategy.sigma, "mean_norm": float(np.linalg.norm(search.mean))}
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
             row["selection"] = score_mean(config, folder, search.mean)
         append_line(log, row)
@@ -98,10 +93,10 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
     search = Search(config.evolve, new_models(config)[2].num_params, config.seed)
     for row in read_lines(log)[:generations]:
         search.tell(search.ask(), np.array(row["fitness"]))
-        if row["generation"] != search.generation - 1 or row["mean"] != search.mean_hash:
+        if row["generation"] != search.generation - 1 or not np.isclose(row["mean_norm"], np.linalg.norm(search.mean), rtol=1e-6, atol=0):
             raise ValueError(
                 f"{log} can't be replayed from generation {row['generation']} on: it was edited, or written by another "
-                "processor or version; continue it where it was made, or start another run"
+                "version of this package or of cma; restore it or start another run"
             )
     return search
 

@@ -96,7 +96,9 @@ def vae_stage(config: Config, folder: Path, device: str = "cpu") -> Iterator[tup
 
 def mdnrnn_stage(config: Config, folder: Path, device: str = "cpu") -> Iterator[tuple[int, Metrics]]:
     """Encode a run's episodes with its V, train M on them, keep it in `folder`/mdnrnn; continues after a stop."""
-    latents = encode_episodes(config, folder)
+    for share in encode_episodes(config, folder):
+        yield 0, {"share of frames encoded": share}
+    latents = Latents.load(folder / "latents.npz")
     torch.manual_seed(config.seed)
     mdnrnn = new_models(config)[1].to(device)
     optimizer = torch.optim.Adam([p for p in mdnrnn.parameters() if p.requires_grad], config.mdnrnn.learning_rate)
@@ -117,7 +119,7 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
     started = time.time()
     first_step = load_progress(folder, module, optimizer)
     folder.mkdir(parents=True, exist_ok=True)
-    history, every = folder / "history.jsonl", max(1, steps // 500)
+    history, every = folder / "history.jsonl", max(1, steps // 300)
     keep_lines(history, first_step // every)
     for step, metrics in loop(first_step):
         if step % every == 0:
@@ -129,16 +131,18 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
     (folder / "progress.safetensors").unlink(missing_ok=True)
 
 
-def encode_episodes(config: Config, folder: Path) -> Latents:
-    """mu and logvar of every frame of a run, computed once and kept in `folder`/latents.npz."""
+def encode_episodes(config: Config, folder: Path) -> Iterator[float]:
+    """Keep mu and logvar of every frame of a run in `folder`/latents.npz, on all cores, once; yields the share done."""
     path = folder / "latents.npz"
+    if path.exists():
+        return
+    load_into(new_models(config)[0], folder / "vae")  # a missing or damaged V is reported before the work begins
     paths = EpisodeStore(folder / "episodes").paths()
-    if not path.exists():
-        load_into(new_models(config)[0], folder / "vae")  # a missing or damaged V is reported before the work begins
-        blocks = [(config, folder, paths[i : i + 16]) for i in range(0, len(paths), 16)]
-        parts = list(run(encode_block, blocks))
-        Latents(*(sum(lists, []) for lists in zip(*parts))).save(path)
-    return Latents.load(path)
+    parts = []
+    for part in run(encode_block, [(config, folder, paths[i : i + 8]) for i in range(0, len(paths), 8)]):
+        parts.append(part)
+        yield min(1.0, 8 * len(parts) / len(paths))
+    Latents(*(sum(lists, []) for lists in zip(*parts))).save(path)
 
 
 def encode_block(config: Config, folder: Path, paths: list[Path]) -> tuple[list, list, list]:

@@ -57,9 +57,7 @@ class VectorEnv(gym.vector.VectorEnv):
 
         Raises ValueError before anything moves if actions are not finite numbers of shape (B, A).
         """
-        actions = np.asarray(actions)
-        if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
-            raise ValueError(f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}: {actions}")
+        actions = checked_actions(actions, self.action_space.shape)
         reward = np.zeros(self.num_envs)
         for i in np.flatnonzero(~(self.terminated | self.truncated)):
             self.obs[i], reward[i], self.terminated[i], self.truncated[i], _ = self.envs[i].step(actions[i])
@@ -72,3 +70,11 @@ class VectorEnv(gym.vector.VectorEnv):
         """Close every copy."""
         for env in self.envs:
             env.close()
+
+
+def checked_actions(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The actions as an array; ValueError unless they are finite numbers of that shape (B, A)."""
+    actions = np.asarray(actions)
+    if actions.shape != shape or not np.isfinite(actions).all():
+        raise ValueError(f"actions must be finite numbers of shape {shape}, got shape {actions.shape}: {actions}")
+    return actions

@@ -1,0 +1,10 @@
+"""python -m bench NAME runs main() of bench/NAME.py."""
+
+import importlib
+import sys
+from pathlib import Path
+
+names = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+if len(sys.argv) != 2 or sys.argv[1] not in names:
+    sys.exit(f"usage: python -m bench NAME, where NAME is one of: {', '.join(names)}")
+importlib.import_module(f"bench.{sys.argv[1]}").main()

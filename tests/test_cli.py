@@ -1,0 +1,156 @@
+"""Every mistake at the command line gets one clear line, exit status 2, and loses nothing."""
+
+import errno
+import json
+import shutil
+
+import pytest
+
+from tests import tiny
+from wmlib import checkpoint, cli
+from wmlib.config import EVALUATE_SEEDS, LAPTOP, PAPER, QUICK, to_dict
+from wmlib.data import EpisodeStore
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """A run with its episodes."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert cli.main(["collect", "--preset", "tiny", "--run", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(collected, tmp_path):
+    """A copy of it that a test may spoil."""
+    return shutil.copytree(collected, tmp_path / "run")
+
+
+def complaint(capfd, *argv) -> str:
+    """The last line on stderr of a command that must fail, without a traceback."""
+    assert cli.main([*argv]) == 2
+    errors = capfd.readouterr().err
+    assert "Traceback" not in errors
+    lines = [line for line in errors.replace("\r", "\n").splitlines() if line.startswith("wmlib:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_unknown_preset_names_the_ones_there_are(capfd, tmp_path):
+    line = complaint(capfd, "collect", "--preset", "huge", "--run", str(tmp_path / "run"))
+    assert "huge" in line and "quick" in line and not (tmp_path / "run").exists()
+
+
+def test_unknown_stage_names_the_ones_there_are(capfd):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["dance"])
+    assert stop.value.code == 2 and "train-mdnrnn" in capfd.readouterr().err
+
+
+def test_a_run_of_another_configuration_says_what_differs(capfd, run):
+    line = complaint(capfd, "train-vae", "--preset", "quick", "--run", str(run))
+    assert "preset: tiny != quick" in line and "--run" in line
+
+
+def test_a_folder_that_is_no_run_is_left_alone(capfd, tmp_path):
+    (tmp_path / "holiday.txt").write_text("photos")
+    assert "holds no run" in complaint(capfd, "collect", "--preset", "tiny", "--run", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+@pytest.mark.parametrize("stage, before", [("train-vae", "collect"), ("train-mdnrnn", "train-vae"), ("evolve", "train-mdnrnn")])
+def test_a_stage_without_its_input_names_the_command_to_run(capfd, tmp_path, stage, before):
+    line = complaint(capfd, stage, "--preset", "tiny", "--run", str(tmp_path / "run"))
+    assert f"python -m wmlib {before} --preset tiny" in line
+
+
+def test_half_a_collection_is_not_trained_on(capfd, run):
+    EpisodeStore(run / "episodes").path(5).unlink()
+    assert "whole of collect" in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+
+
+def test_a_damaged_episode_is_named(capfd, run):
+    path = EpisodeStore(run / "episodes").path(2)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "000002.npz" in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+
+
+@pytest.mark.parametrize("spoil", [lambda content: content[:-10], lambda content: content[:-10] + b"0123456789"], ids=["truncated", "edited"])
+def test_spoilt_weights_are_refused(capfd, run, spoil):
+    vae, _, _ = cli_models()
+    checkpoint.save_weights(run / "vae", vae.state_dict(), {})
+    path = run / "vae" / "weights.safetensors"
+    path.write_bytes(spoil(path.read_bytes()))
+    assert "truncated or edited" in complaint(capfd, "train-mdnrnn", "--preset", "tiny", "--run", str(run))
+    assert not (run / "latents.npz").exists()
+
+
+def cli_models(config=tiny.TINY):
+    from wmlib.agent import new_models
+
+    return new_models(config)
+
+
+def test_weights_of_another_latent_size_are_refused(capfd, run):
+    vae, _, _ = cli_models(QUICK)
+    checkpoint.save_weights(run / "vae", vae.state_dict(), {})
+    line = complaint(capfd, "train-mdnrnn", "--preset", "tiny", "--run", str(run))
+    assert "z_size" in line and "(32,)" in line and "(4,)" in line
+
+
+def test_an_agent_that_is_not_there(capfd, tmp_path):
+    assert "no config.json" in complaint(capfd, "evaluate", "--agent", str(tmp_path), "--episodes", "1")
+
+
+def test_tracks_that_a_stage_trains_on_are_refused(capfd, run):
+    for part, model in zip(("vae", "mdnrnn"), cli_models()):
+        checkpoint.save_weights(run / part, model.state_dict(), {})
+    import torch
+
+    checkpoint.save_weights(run / "controller", {"params": torch.zeros(63)}, {})
+    line = complaint(capfd, "evaluate", "--agent", str(run), "--episodes", "1", "--first-seed", "7")
+    assert f"{EVALUATE_SEEDS.start:,}" in line
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(capfd, run, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    assert "disk is full" in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+    monkeypatch.undo()
+    assert not list(run.rglob("*.tmp")) and not (run / "vae" / "weights.safetensors").exists()
+    assert cli.main(["train-vae", "--preset", "tiny", "--run", str(run)]) == 0
+
+
+def test_an_absent_device_is_named(capfd, run):
+    import torch
+
+    absent = "mps" if not torch.backends.mps.is_available() else "cuda"
+    assert absent in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run), "--device", absent)
+
+
+def test_json_prints_one_object_last(capfd, run):
+    assert cli.main(["collect", "--preset", "tiny", "--run", str(run), "--json"]) == 0
+    json.loads(capfd.readouterr().out.splitlines()[-1])
+
+
+def test_the_whole_chain_ends_with_a_score_and_a_film(capfd, run, monkeypatch, tmp_path):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(cli, "WATCH_FOLDER", tmp_path)
+    assert cli.main(["agent", "--preset", "tiny", "--run", str(run)]) == 0
+    printed = capfd.readouterr().out
+    assert "random policy" in printed and "agent" in printed
+    result = json.loads((run / "evaluate.json").read_text())
+    assert len(result["agent"]["returns"]) == len(result["random_policy"]["returns"]) == 2
+    assert cli.main(["watch", "--agent", str(run), "--json"]) == 0
+    film = json.loads(capfd.readouterr().out.splitlines()[-1])["video"]
+    assert (tmp_path / film).read_bytes()[4:8] == b"ftyp"
+
+
+def test_papers_values_are_the_papers():
+    assert (PAPER.collect.episodes, PAPER.collect.max_steps) == (10_000, 1_000)
+    assert (PAPER.vae.z_size, PAPER.mdnrnn.hidden_size, PAPER.mdnrnn.num_mixtures) == (32, 256, 5)
+    assert (PAPER.evolve.popsize, PAPER.evolve.tracks, PAPER.evolve.generations) == (64, 16, 1_800)
+    assert {QUICK.preset, LAPTOP.preset} == {"quick", "laptop"} and to_dict(QUICK)["vae"]["z_size"] == 32

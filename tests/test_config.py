@@ -1,0 +1,112 @@
+"""The hyperparameters: presets, their way through JSON, and the ranges of track seeds."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from wmlib import config
+from wmlib.config import PAPER, PRESETS, QUICK
+
+RANGES = {name: getattr(config, name) for name in ("COLLECT_SEEDS", "EVOLVE_SEEDS", "SELECT_SEEDS", "EVALUATE_SEEDS")}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_found_under_its_own_name(name):
+    assert config.get_preset(name).preset == name
+
+
+def test_the_presets_are_quick_laptop_and_paper():
+    assert list(PRESETS) == ["quick", "laptop", "paper"]
+
+
+def test_an_unknown_preset_is_refused_with_the_list_of_those_there_are():
+    with pytest.raises(ValueError, match="no preset 'fast'.*quick, laptop, paper"):
+        config.get_preset("fast")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_comes_back_from_json_unchanged(name):
+    preset = PRESETS[name]
+    assert config.from_dict(json.loads(json.dumps(config.to_dict(preset)))) == preset
+
+
+def test_a_preset_cannot_be_changed_in_place():
+    with pytest.raises(FrozenInstanceError):
+        QUICK.vae.steps = 1
+
+
+def test_an_unknown_entry_is_named():
+    values = config.to_dict(QUICK)
+    values["vae"]["beta"] = 4
+    with pytest.raises(ValueError, match="VAEConfig.*beta"):
+        config.from_dict(values)
+
+
+def test_a_missing_entry_is_named():
+    values = config.to_dict(QUICK)
+    del values["evolve"]["popsize"]
+    with pytest.raises(ValueError, match="EvolveConfig.*popsize"):
+        config.from_dict(values)
+
+
+def test_a_missing_stage_is_named():
+    values = config.to_dict(QUICK)
+    del values["mdnrnn"]
+    with pytest.raises(ValueError, match="Config.*mdnrnn"):
+        config.from_dict(values)
+
+
+def test_a_stage_that_is_no_object_is_a_value_error():
+    with pytest.raises(ValueError, match="vae|VAEConfig"):
+        config.from_dict(config.to_dict(QUICK) | {"vae": 3})
+
+
+def test_a_config_does_not_differ_from_itself():
+    assert config.differences(QUICK, QUICK) == []
+
+
+def test_differences_name_the_entry_and_both_values():
+    other = replace(QUICK, seed=7, vae=replace(QUICK.vae, steps=9))
+    assert config.differences(QUICK, other) == ["seed: 0 != 7", f"vae.steps: {QUICK.vae.steps} != 9"]
+
+
+def test_paper_holds_the_published_sizes():
+    assert (PAPER.vae.z_size, PAPER.mdnrnn.hidden_size, PAPER.mdnrnn.num_mixtures) == (32, 256, 5)
+    assert (PAPER.evolve.popsize, PAPER.evolve.tracks, PAPER.evolve.generations) == (64, 16, 1800)
+    assert PAPER.evolve.select_tracks == 1024 and PAPER.collect.episodes == 10_000 and PAPER.evaluate.episodes == 100
+
+
+@pytest.mark.parametrize("one, other", list(combinations(RANGES, 2)))
+def test_ranges_of_track_seeds_never_meet(one, other):
+    assert not range(max(RANGES[one].start, RANGES[other].start), min(RANGES[one].stop, RANGES[other].stop))
+
+
+def test_evaluation_starts_at_fifty_million():
+    assert config.EVALUATE_SEEDS.start == 50_000_000
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_track_seeds_are_plain_integers_inside_their_range(name):
+    seeds = config.track_seeds(RANGES[name], (0, 1), 200)
+    assert len(seeds) == 200
+    assert all(type(seed) is int and seed in RANGES[name] for seed in seeds)
+
+
+def test_track_seeds_depend_on_their_key_alone():
+    first = config.track_seeds(config.EVOLVE_SEEDS, (3, 5), 8)
+    assert config.track_seeds(config.EVOLVE_SEEDS, (3, 5), 8) == first
+    assert config.track_seeds(config.EVOLVE_SEEDS, (3, 6), 8) != first
+    assert config.track_seeds(config.EVOLVE_SEEDS, (4, 5), 8) != first
+
+
+def test_a_relative_path_lies_under_the_repository_whatever_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = Path(config.__file__).parent.parent
+    assert config.resolve("data/pretrained") == root / "data" / "pretrained"
+
+
+def test_an_absolute_path_stays_as_it_is(tmp_path):
+    assert config.resolve(tmp_path) == tmp_path

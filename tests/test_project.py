@@ -1,0 +1,202 @@
+"""The rules that hold the repository together: one list of versions, layers that import downward, no stray paths."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+PROJECT = tomllib.loads(PYPROJECT)["project"]
+REQUIREMENTS = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE))
+CUDA = ("nvidia-", "cuda-", "triton")  # torch from PyPI pins these itself, and only on Linux
+
+# From top to bottom; a module may import its own layer and those below.
+LAYERS = [
+    {"__init__", "__main__", "cli", "widgets", "plots", "video", "exercises"},
+    {"collect", "train", "evolve", "evaluate"},
+    {"agent", "dream", "rollout", "parallel"},
+    {"vae", "mdnrnn", "controller", "data", "envs"},
+    {"config", "checkpoint"},
+]
+MODELS = {"vae", "mdnrnn", "controller"}
+FENCES = {  # third-party package -> the only modules that may import it
+    "cma": {"evolve"},
+    "ray": {"parallel"},
+    "matplotlib": {"plots"},
+    "ipywidgets": {"widgets"},
+    "anywidget": {"widgets"},
+    "gymnasium": {"envs", "dream", "rollout"},
+    "imageio_ffmpeg": {"video"},
+}
+SOURCES = sorted((ROOT / "wmlib").rglob("*.py"))
+HOME_PATH = re.compile(r"(?<![\w.~/-])/(?:home|root|Users|work)/\w+")
+
+
+# --- one list of versions -------------------------------------------------------------------------------------------
+
+
+def test_the_lock_pins_every_dependency_at_a_version_that_pyproject_accepts():
+    for requirement in REQUIREMENTS:
+        assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_lock_is_one_plain_pin_a_line():
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert lines == [f"{name}=={version}" for name, version in PINS.items()]
+    assert list(PINS) == sorted(canonicalize_name(name) for name in PINS)
+    assert not any("+" in version for version in PINS.values())
+
+
+def test_all_that_is_installed_for_us_is_installed_as_locked():
+    for name, version in installed_closure(REQUIREMENTS).items():
+        assert Version(version).public == PINS.get(name), f"{name} {version} is installed"
+
+
+def installed_closure(requirements):
+    """Name -> installed version of these requirements and all that they require here."""
+    todo, seen, versions = list(requirements), set(), {}
+    while todo:
+        requirement = todo.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key not in seen and not key[0].startswith(CUDA):
+            seen.add(key)
+            versions[key[0]] = importlib.metadata.version(requirement.name)
+            todo += needed_here(requirement)
+    return versions
+
+
+def needed_here(requirement):
+    """What an installed package requires on this machine, with the extras asked for."""
+    children = map(Requirement, importlib.metadata.requires(requirement.name) or [])
+    extras = requirement.extras or {""}
+    return [child for child in children if not child.marker or any(child.marker.evaluate({"extra": e}) for e in extras)]
+
+
+def test_each_dependency_gives_its_reason():
+    listed = re.findall(r'^    "(.+)",(.*)$', PYPROJECT, flags=re.MULTILINE)
+    assert [Requirement(line).name for line, _ in listed] == [requirement.name for requirement in REQUIREMENTS]
+    assert [line for line, reason in listed if not re.match(r" # \w.{15}", reason)] == []
+
+
+def test_conda_and_make_install_the_same():
+    conda = (ROOT / "environment.yml").read_text()
+    assert "      - -c requirements.lock\n      - -e .[test]\n" in conda
+    assert '"-c", "requirements.lock", "-e", ".[test]"' in (ROOT / "course.py").read_text()
+    accepted = SpecifierSet(PROJECT["requires-python"])
+    assert accepted.contains(re.search(r"- python=(\S+)", conda).group(1))
+    oldest, newest = re.search(r"not (.+) <= sys.version_info < (.+)\)", (ROOT / "Makefile").read_text()).groups()
+    assert accepted == SpecifierSet(">={}.{},<{}.{}".format(*ast.literal_eval(oldest), *ast.literal_eval(newest)))
+
+
+# --- layers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_imports_stay_inside_the_fences(path):
+    assert trespasses(module_name(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize("module, source", [
+    ("config", "import wmlib.vae"),
+    ("vae", "def f():\n    from wmlib.mdnrnn import MDNRNN"),
+    ("mdnrnn", "from wmlib import controller"),
+    ("rollout", "from .evolve import evolve"),
+    ("rollout", "from . import cli"),
+    ("envs", "from ..agent import Agent"),
+    ("train", "import cma.evolution_strategy as es"),
+    ("evaluate", "from gymnasium.vector import VectorEnv"),
+    ("cli", "import matplotlib.pyplot as plt"),
+    ("utils", ""),
+    ("train", "from wmlib import utils"),
+])
+def test_the_fences_catch_a_trespass(module, source):
+    assert len(trespasses(module, source)) == 1
+
+
+def test_the_fences_let_honest_imports_pass():
+    assert trespasses("evolve", "import cma\nfrom wmlib import __version__\nfrom wmlib.rollout import returns") == []
+
+
+def module_name(path):
+    """The part of the plan that a source file belongs to: all of envs/ is one."""
+    return path.relative_to(ROOT / "wmlib").with_suffix("").parts[0]
+
+
+def trespasses(module, source):
+    """Every import of a module of wmlib that the plan forbids, and the module itself if the plan does not know it."""
+    if layer(module) is None:
+        return [f"{module} stands in no layer of the plan"]
+    found = []
+    for name in imported(source):
+        package, _, inner = name.partition(".")
+        if module not in FENCES.get(package, {module}):
+            found.append(f"{module} imports {package}")
+        if package == "wmlib" and inner and not may_import(module, inner.split(".")[0]):
+            found.append(f"{module} imports wmlib.{inner}")
+    return found
+
+
+def imported(source):
+    """The absolute name of every module that a source of wmlib/ imports, at its top or within a function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, ["wmlib" if node.level else "", node.module]))
+            submodules = [alias.name for alias in node.names if not alias.name.startswith("__")]
+            yield from [f"wmlib.{name}" for name in submodules] if base == "wmlib" else [base]
+
+
+def may_import(module, other):
+    """Whether one part of wmlib may import another: downward, or beside it unless both are models."""
+    if layer(other) is None or {module, other} <= MODELS and module != other:
+        return False
+    return layer(module) <= layer(other)
+
+
+def layer(module):
+    """The number of a module's layer, counted from the top, or None."""
+    return next((number for number, names in enumerate(LAYERS) if module in names), None)
+
+
+# --- what is committed ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tracked():
+    """Every file that git tracks or would add."""
+    listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                             cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout, so there is no list of committed files")
+    return [path for name in listing.stdout.split("\0") if (path := ROOT / name).is_file()]
+
+
+def test_no_text_for_readers_names_a_directory_of_somebodys_machine(tracked):
+    texts = [path for path in tracked if path.suffix in {".md", ".ipynb"}]
+    assert texts
+    assert [(path.name, match.group()) for path in texts if (match := HOME_PATH.search(path.read_text()))] == []
+
+
+@pytest.mark.parametrize("text, caught", [
+    ("saved to /home/ada/runs", True),
+    ('"/Users/ada/wm.png"', True),
+    ("see https://example.org/work/page", False),
+    ("figures/work/map.png and ~/work/map.png", False),
+])
+def test_the_search_for_such_a_directory_finds_it(text, caught):
+    assert bool(HOME_PATH.search(text)) is caught
+
+
+def test_the_repository_stays_small(tracked):
+    assert sum(path.stat().st_size for path in tracked) < 100e6

@@ -1,0 +1,57 @@
+"""What ships in data/ and stands in README belongs together."""
+
+import json
+
+import numpy as np
+import pytest
+
+from figures.draw import score_text
+from wmlib.agent import Agent, load_config
+from wmlib.checkpoint import file_hash, read_json
+from wmlib.config import EVALUATE_SEEDS, resolve
+from wmlib.data import EpisodeStore, load_episode
+from wmlib.evaluate import summarise
+from wmlib.evolve import replay
+
+PRETRAINED = resolve("data/pretrained/car_racing")
+RESULTS = resolve("data/results/car_racing.json")
+
+
+def test_the_shipped_agent_has_the_papers_sizes():
+    agent = Agent.load(PRETRAINED)
+    assert sum(weights.numel() for weights in agent.vae.parameters()) == 4_348_547
+    assert sum(weights.numel() for weights in agent.mdnrnn.parameters() if weights.requires_grad) == 422_368
+    assert agent.params.shape == (1, 867)
+
+
+def test_the_results_are_about_the_weights_that_ship():
+    results = read_json(RESULTS)
+    assert results["weights_sha256"] == {
+        part: file_hash(PRETRAINED / part / "weights.safetensors") for part in ("vae", "mdnrnn", "controller")
+    }
+
+
+def test_the_results_summary_follows_from_its_returns():
+    results = read_json(RESULTS)
+    assert results["first_seed"] in EVALUATE_SEEDS
+    for policy in ("agent", "random_policy"):
+        found = summarise(results[policy]["returns"])
+        for name in ("episodes", "mean", "std", "interval"):
+            assert found[name] == pytest.approx(results[policy][name])
+    assert results["agent"]["mean"] > results["random_policy"]["mean"]
+
+
+def test_the_shipped_controller_is_the_mean_that_its_log_leads_to():
+    search = replay(load_config(PRETRAINED), PRETRAINED)
+    assert np.allclose(search.mean, Agent.load(PRETRAINED).params[0].numpy(), atol=1e-6)
+
+
+def test_the_readme_tells_the_measured_score():
+    assert score_text() in resolve("README.md").read_text()
+
+
+def test_the_sample_of_episodes_is_whole_and_described():
+    paths = EpisodeStore(resolve("data/episodes")).paths()
+    meta = json.loads(resolve("data/episodes/meta.json").read_text())
+    assert meta["sha256"] == {path.name: file_hash(path) for path in paths}
+    assert all(len(load_episode(path)) >= 200 for path in paths)

@@ -1,0 +1,235 @@
+"""Each stage, killed with -9 in the middle and continued, leaves the very files of an uninterrupted run."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import TINY
+from wmlib import checkpoint, collect, evolve, train
+from wmlib.agent import Agent
+from wmlib.config import COLLECT_SEEDS, EVALUATE_SEEDS, EVOLVE_SEEDS, ROOT, SELECT_SEEDS, to_dict, track_seeds
+from wmlib.data import EpisodeStore, load_episode
+from wmlib.envs.task import CAR_RACING
+from wmlib.envs.vector import VectorEnv
+from wmlib.rollout import returns
+
+STAGES = {
+    "collect": "episodes/*.npz",
+    "train-vae": "vae/history.jsonl",
+    "train-mdnrnn": "mdnrnn/history.jsonl",
+    "evolve": "controller/generations.jsonl",
+}
+DETERMINISTIC = ("*.npz", "*.safetensors", "*.jsonl")
+
+
+def start(stage: str, folder: Path) -> subprocess.Popen:
+    """A stage in a process of its own, with one thread so that every machine agrees with itself."""
+    command = [sys.executable, "-m", "tests.tiny", stage, "--preset", "tiny", "--run", str(folder), "--device", "cpu"]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish(stage: str, folder: Path) -> None:
+    process = start(stage, folder)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+def progress(stage: str, folder: Path) -> int:
+    """How much a stage has put on disk: files or lines."""
+    found = list(folder.glob(STAGES[stage]))
+    return len(found) if stage == "collect" else sum(path.read_bytes().count(b"\n") for path in found)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for pattern in DETERMINISTIC for path in folder.rglob(pattern)}
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory) -> dict[str, Path]:
+    """An uninterrupted run, and a copy of it as it stood before each stage."""
+    folder, before = tmp_path_factory.mktemp("whole") / "run", {}
+    for stage in STAGES:
+        before[stage] = folder.with_name(f"before_{stage}")
+        shutil.copytree(folder, before[stage]) if folder.exists() else before[stage].mkdir()
+        finish(stage, folder)
+    return before | {"whole": folder}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_killed_in_the_middle_continues_to_the_same_files(stage, whole_run):
+    folder = whole_run[stage]
+    total = progress(stage, whole_run["whole"])
+    process = start(stage, folder)
+    while process.poll() is None and progress(stage, folder) < max(1, total // 3):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < progress(stage, folder) < total, "the kill came too late to test anything"
+    finish(stage, folder)
+    continued, whole = contents(folder), contents(whole_run["whole"])
+    assert [name for name in continued if continued[name] != whole[name]] == []
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_finished_stage_does_nothing(whole_run):
+    folder = whole_run["whole"]
+    before = contents(folder)
+    for stage in STAGES:
+        finish(stage, folder)
+    assert contents(folder) == before
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_continues(whole_run):
+    folder = whole_run["whole"].with_name("interrupted")
+    shutil.copytree(whole_run["whole"], folder)
+    shutil.rmtree(folder / "mdnrnn")
+    process = start("train-mdnrnn", folder)
+    while process.poll() is None and progress("train-mdnrnn", folder) < 8:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "wmlib: stopped; the same command continues"
+    assert "Traceback" not in errors
+    finish("train-mdnrnn", folder)
+    assert contents(folder / "mdnrnn") == contents(whole_run["whole"] / "mdnrnn")
+
+
+def test_weights_ship_in_half_precision_with_the_run_that_made_them(whole_run):
+    for part in ("vae", "mdnrnn"):
+        folder = whole_run["whole"] / part
+        meta = json.loads((folder / "meta.json").read_text())
+        assert meta["config"] == to_dict(TINY)
+        assert meta["weights_sha256"] == checkpoint.file_hash(folder / "weights.safetensors")
+        tensors = checkpoint.load_weights(folder)
+        assert all(torch.equal(tensor, tensor.half().float()) for tensor in tensors.values())
+
+
+def test_stored_actions_replayed_on_the_official_environment_earn_the_stored_rewards(whole_run):
+    episode = load_episode(EpisodeStore(whole_run["whole"] / "episodes").paths()[0])
+    env = CAR_RACING.make_official()
+    env.reset(seed=episode.seed)
+    assert [env.step(action)[1] for action in episode.action] == pytest.approx(episode.reward.tolist(), abs=1e-5)
+
+
+def test_the_log_replays_to_the_saved_mean(whole_run):
+    search = evolve.replay(TINY, whole_run["whole"])
+    saved = checkpoint.load_weights(whole_run["whole"] / "controller")["params"]
+    assert torch.equal(torch.from_numpy(search.mean).float(), saved)
+    assert evolve.replay(TINY, whole_run["whole"], 2).generation == 2
+
+
+def test_an_edited_log_is_refused(whole_run):
+    folder = whole_run["whole"].with_name("edited")
+    shutil.copytree(whole_run["whole"], folder)
+    log = folder / "controller" / "generations.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows[1]["fitness"][0] += 100
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="can't be replayed from generation 1"):
+        evolve.replay(TINY, folder)
+
+
+def test_a_controller_evolved_on_another_v_is_refused(whole_run):
+    folder = whole_run["whole"].with_name("other_v")
+    shutil.copytree(whole_run["whole"], folder)
+    tensors = checkpoint.load_weights(folder / "vae")
+    tensors["to_mu.bias"] += 1
+    checkpoint.save_weights(folder / "vae", tensors, {})
+    with pytest.raises(ValueError, match="evolved on another V or M"):
+        next(evolve.evolve(TINY, folder))
+
+
+def test_fitness_is_the_return_of_each_candidate_alone(whole_run):
+    folder, seeds = whole_run["whole"], [EVOLVE_SEEDS.start, EVOLVE_SEEDS.start + 1]
+    candidates = evolve.Search(TINY.evolve, 63, seed=0).ask()[:3].astype("float32")
+    together = evolve.drive(folder, candidates, seeds, (1,), max_steps=12, patience=None)
+    assert together.shape == (3, 2)
+    agent = Agent.load(folder)
+    agent.vae.sample = lambda mu, logvar, generator: mu  # noise belongs to the block, so compare without it
+    agent.params = torch.from_numpy(candidates[1:2])
+    alone, _ = returns(VectorEnv(CAR_RACING.make, 2, 12), agent, seeds)
+    assert together[1] == pytest.approx(alone, abs=5)
+
+
+def test_a_stalled_episode_is_charged_for_the_steps_it_did_not_take(whole_run):
+    standing = torch.zeros(1, 63).numpy()
+    standing[0, -2:] = (-9, 9)  # no gas, full brake
+    scores = evolve.drive(whole_run["whole"], standing, [EVOLVE_SEEDS.start], (1,), max_steps=1000, patience=20)
+    tiles = scores[0, 0] + 0.1 * 1000  # what the first tiles paid
+    assert 0 <= tiles < 30
+
+
+def test_search_climbs_a_smooth_hill_and_its_step_size_follows_the_schedule():
+    config = TINY.evolve
+    search = evolve.Search(config, 10, seed=0)
+    scores = []
+    for _ in range(config.generations):
+        candidates = search.ask()
+        scores.append(-((candidates - 0.3) ** 2).sum(axis=1).mean())
+        search.tell(candidates, -((candidates - 0.3) ** 2).sum(axis=1))
+    assert scores[-1] > scores[0]
+    assert search.strategy.sigma == pytest.approx(config.sigma_end)
+
+
+def test_searches_with_the_same_seed_agree_and_numpys_global_generator_is_left_alone():
+    import numpy as np
+
+    np.random.seed(5)
+    one, other = evolve.Search(TINY.evolve, 8, seed=1), evolve.Search(TINY.evolve, 8, seed=1)
+    assert (one.ask() == other.ask()).all()
+    drawn = np.random.random()
+    np.random.seed(5)
+    assert drawn == np.random.random()
+
+
+def test_no_two_stages_share_a_track():
+    ranges = [COLLECT_SEEDS, EVOLVE_SEEDS, SELECT_SEEDS, EVALUATE_SEEDS]
+    assert all(a.stop <= b.start for a, b in zip(ranges, ranges[1:]))
+    assert all(seed in SELECT_SEEDS for seed in track_seeds(SELECT_SEEDS, (0, 1), 100))
+
+
+@pytest.mark.parametrize("policy", collect.POLICIES)
+def test_random_policies_stay_inside_the_action_space(policy):
+    driver = collect.POLICIES[policy]()
+    state, actions = driver.initial_state(2, seed=0), []
+    for _ in range(200):
+        action, state = driver.act(None, state)
+        actions.append(action)
+    assert all(CAR_RACING.action_space.contains(row) for action in actions for row in action)
+
+
+def test_brownian_actions_are_correlated_and_uniform_ones_are_not():
+    def correlation(policy):
+        state, steer = policy.initial_state(1, seed=0), []
+        for _ in range(2000):
+            action, state = policy.act(None, state)
+            steer.append(action[0, 0])
+        steer = torch.tensor(steer)
+        return torch.corrcoef(torch.stack([steer[:-1], steer[1:]]))[0, 1]
+
+    assert correlation(collect.BrownianPolicy()) > 0.8
+    assert abs(correlation(collect.UniformPolicy())) < 0.1
+
+
+def test_random_networks_differ_from_seed_to_seed_and_repeat_for_the_same_one():
+    params = [collect.random_network(seed).params for seed in (0, 0, 1)]
+    assert torch.equal(params[0], params[1]) and not torch.equal(params[0], params[2])
+
+
+def test_training_stops_at_the_first_loss_that_is_not_finite():
+    from wmlib.vae import VAE
+
+    vae = VAE(4)
+    torch.nn.init.constant_(vae.to_mu.bias, float("nan"))
+    frames = iter([torch.zeros(2, 64, 64, 3, dtype=torch.uint8).numpy()] * 2)
+    with pytest.raises(FloatingPointError, match="step 1"):
+        next(train.train_vae(TINY.vae, vae, frames))

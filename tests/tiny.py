@@ -1,0 +1,27 @@
+"""`python -m tests.tiny STAGE` is `python -m wmlib STAGE` with a preset small enough for tests."""
+
+import sys
+
+from wmlib import config, train
+from wmlib.cli import main
+
+TINY = config.Config(
+    preset="tiny",
+    seed=3,
+    collect=config.CollectConfig(episodes=6, max_steps=40, policy="brownian"),
+    vae=config.VAEConfig(z_size=4, kl_tolerance=0.5, batch_size=4, learning_rate=1e-3, steps=24),
+    mdnrnn=config.MDNRNNConfig(
+        hidden_size=16, num_mixtures=3, batch_size=4, sequence_length=12, learning_rate=1e-3, gradient_clip=1.0, steps=60,
+    ),
+    evolve=config.EvolveConfig(
+        popsize=9, tracks=2, generations=4, sigma0=0.1, sigma_end=0.05, max_steps=25,
+        select_every=2, select_tracks=3, patience=15,
+    ),
+    evaluate=config.EvaluateConfig(episodes=2),
+)  # fmt: skip
+
+config.PRESETS["tiny"] = TINY
+train.SAVE_EVERY = 5
+
+if __name__ == "__main__":
+    sys.exit(main())
