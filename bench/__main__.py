@@ -6,5 +6,6 @@ from pathlib import Path
 
 names = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 if len(sys.argv) != 2 or sys.argv[1] not in names:
-    sys.exit(f"usage: python -m bench NAME, where NAME is one of: {', '.join(names)}")
+    wanted = " ".join(sys.argv[1:]) or "named"
+    sys.exit(f"no benchmark {wanted}: run python -m bench NAME, with NAME one of {', '.join(names)}")
 importlib.import_module(f"bench.{sys.argv[1]}").main()

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
+PATIENCE = 300  # seconds, for a busy machine
 CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 TROUBLE = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 IN_FRONT = """name => {
@@ -46,7 +47,7 @@ def jupyterlab(chromium, tmp_path_factory):
         yield read_address(server, home / "log")
     finally:
         server.terminate()
-        server.wait(timeout=60)
+        server.wait(timeout=PATIENCE)
         shutil.rmtree(study)
 
 
@@ -57,7 +58,7 @@ def environment(home):
     settings.write_text(json.dumps({"windowingMode": "none"}))  # cells out of sight are rendered too
     (home / "jupyter_lab_config.json").write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}))
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER") and "DISPLAY" not in name}
     return kept | dict.fromkeys(names, str(home)) | {"JUPYTER_PORT": str(free_port())}
 
 
@@ -68,9 +69,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def read_address(server, log, patience=120):
+def read_address(server, log):
     """Wait for the address that JupyterLab prints."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
         if address := ADDRESS.search(log.read_text()):
             return address.group()
@@ -86,8 +87,9 @@ def page(chromium, jupyterlab):
     with sync_playwright() as playwright:  # one per test: its event loop must not outlive the test
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(jupyterlab + "&reset")  # without the tabs of the test before
-        wait_for(page, IN_FRONT, "00_start_here.ipynb")
+        page.wait_for_function(IN_FRONT, arg="00_start_here.ipynb")
         yield page
         browser.close()
 
@@ -98,21 +100,16 @@ def open_notebook(page, name):
         const folder = jupyterapp.shell.currentWidget.context.path.split("/")[0];
         jupyterapp.commands.execute("docmanager:open", { path: `${folder}/${name}` });
     }""", name)
-    wait_for(page, IN_FRONT, name)
+    page.wait_for_function(IN_FRONT, arg=name)
 
 
-def wait_for(page, condition, argument=None, timeout=120_000):
-    """Wait until a condition written in JavaScript holds in the page (milliseconds)."""
-    page.wait_for_function(condition, arg=argument, timeout=timeout)
-
-
-def run_all(page, timeout=300_000):
-    """Run All Cells, as the menu does, and wait (milliseconds) until the kernel is idle again."""
+def run_all(page):
+    """Run All Cells, as the menu does, and wait until the kernel is idle again."""
     page.evaluate("""() => {
         window.allCellsRun = false;
         jupyterapp.commands.execute("notebook:run-all-cells").finally(() => { window.allCellsRun = true; });
     }""")
-    wait_for(page, IDLE, timeout=timeout)
+    page.wait_for_function(IDLE)
 
 
 def troubles(page):
