@@ -150,6 +150,7 @@ def write_score() -> None:
 def main() -> None:
     """Redraw all figures."""
     plots.use_style()
+    torch.set_num_threads(1)  # a batch of one frame is too small to share
     agent = Agent.load("data/pretrained/car_racing")
     drive = Drive(agent, TRACK, STEPS)
     draw_map()

@@ -106,6 +106,13 @@ def test_the_action_steers_the_dream():
     assert not torch.allclose(*z)
 
 
+def test_an_action_that_float32_cannot_hold_is_refused():
+    env = dream()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="actions must be finite"):
+        env.step(np.full((3, 3), 1e300))
+
+
 def test_a_hotter_dream_spreads_wider():
     spread = []
     for temperature in (0.1, 1.0, 3.0):

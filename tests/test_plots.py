@@ -142,14 +142,14 @@ def test_a_track_is_its_tiles_and_the_path(ax):
     road = np.arange(24.0).reshape(3, 4, 2)
     path = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 6.0]])
     plots.plot_track(ax, road, path)
-    assert [patch.get_xy()[:4].tolist() for patch in ax.patches] == road.tolist()
+    assert [tile.vertices[:4].tolist() for tile in ax.collections[0].get_paths()] == road.tolist()
     assert np.array_equal(np.transpose(ax.lines[0].get_data()), path)
     assert np.ravel(ax.lines[1].get_data()).tolist() == [0, 1]
 
 
 def test_a_track_without_a_path_has_no_line(ax):
     plots.plot_track(ax, np.zeros((2, 4, 2)))
-    assert len(ax.patches) == 2 and not ax.lines
+    assert len(ax.collections[0].get_paths()) == 2 and not ax.lines
 
 
 ROWS = [

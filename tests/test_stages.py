@@ -132,7 +132,7 @@ def test_an_edited_log_is_refused(whole_run):
     shutil.copytree(whole_run["whole"], folder)
     log = folder / "controller" / "generations.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    rows[1]["fitness"][0] += 100
+    rows[1]["fitness"] = [-value for value in rows[1]["fitness"]]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match="can't be replayed from generation 1"):
         evolve.replay(TINY, folder)
@@ -223,6 +223,15 @@ def test_brownian_actions_are_correlated_and_uniform_ones_are_not():
 def test_random_networks_differ_from_seed_to_seed_and_repeat_for_the_same_one():
     params = [collect.random_network(seed).params for seed in (0, 0, 1)]
     assert torch.equal(params[0], params[1]) and not torch.equal(params[0], params[2])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_drive(seed):
+    driver, obs = collect.random_network(seed), torch.full((1, 64, 64, 3), 100, dtype=torch.uint8).numpy()
+    state = driver.initial_state(1, seed)
+    for _ in range(3):
+        action, state = driver.act(obs, state)
+        assert CAR_RACING.action_space.contains(action[0])
 
 
 def test_training_stops_at_the_first_loss_that_is_not_finite():

@@ -190,6 +190,7 @@ def run_watch(args: argparse.Namespace) -> dict:
     """Drive in the game's own window, or write an mp4 where there is no display."""
     folder = agent_folder(args)
     agent = Agent.load(folder)
+    torch.set_num_threads(1)  # a batch of one frame is too small to share
     window = sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     env = VectorEnv(lambda: CAR_RACING.make(render_mode="human" if window else "rgb_array"), 1, CAR_RACING.max_steps)
     total, frames = 0.0, []

@@ -58,13 +58,16 @@ class BrownianPolicy:
 
 
 def random_network(seed: int) -> Agent:
-    """The paper's random policy: V, M and C with Cauchy weights of one random small scale (released code, extract.py)."""
+    """The paper's random policy: V, M and C with Cauchy weights of one random small scale (released code, extract.py).
+
+    That code sets the weights of V and M through a function that divides by 10,000; C's it sets as they are.
+    """
     vae, mdnrnn, controller = new_models(PAPER)
     rng = np.random.default_rng(seed)
     scale = rng.uniform(0, 0.01)
     with torch.no_grad():
         for weights in [*vae.parameters(), *(p for p in mdnrnn.parameters() if p.requires_grad)]:
-            weights.copy_(torch.from_numpy(rng.standard_cauchy(weights.shape) * scale))
+            weights.copy_(torch.from_numpy(rng.standard_cauchy(weights.shape) * scale / 10_000))
     return Agent(vae, mdnrnn, controller, torch.from_numpy(rng.standard_cauchy(controller.num_params) * scale).float())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from IPython.display import DisplayHandle, Video, display
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -97,8 +98,8 @@ def plot_mixture(ax: Axes, mixture: Mixture, target: float | None = None, span: 
 
 def plot_track(ax: Axes, road: np.ndarray, path: np.ndarray | None = None, colour: str = "#009E73") -> None:
     """A track from above, as its tiles' corners (tiles, 4, 2), and the path (T, 2) that a car took on it."""
-    for tile in road:
-        ax.fill(*tile.T, color="#c8c8c8", linewidth=0)
+    ax.add_collection(PolyCollection(list(road), facecolor="#c8c8c8", edgecolor="#c8c8c8", linewidth=0.5))
+    ax.autoscale_view()
     if path is not None:
         ax.plot(*path.T, color=colour, linestyle="-", linewidth=1.4)
         ax.plot(*path[0], "o", color=colour, markersize=4)
