@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from wmlib.config import ROOT
@@ -37,8 +36,11 @@ def write_json(path: Path, values: dict) -> None:
 def read_json(path: Path) -> dict:
     """The JSON object in `path`; ValueError if the file is damaged."""
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError("no JSON object")
+        return values
+    except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); delete its folder and make it anew") from None
 
 
@@ -59,7 +61,7 @@ def read_lines(path: Path) -> list[dict]:
         write_atomically(path, whole + newline)
     try:
         return [json.loads(line) for line in whole.splitlines()]
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); restore it or start another run") from None
 
 
@@ -122,7 +124,8 @@ def save_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(folder / "progress.safetensors", save(tensors, metadata={"step": str(step)}))
+    content = save(tensors, metadata={"step": str(step)})
+    write_atomically(folder / "progress.safetensors", content + hashlib.sha256(content).digest())
 
 
 def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam) -> int:
@@ -130,13 +133,15 @@ def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
     path = folder / "progress.safetensors"
     if not path.exists():
         return 0
-    content = path.read_bytes()
-    try:
-        tensors = load(content)
-    except SafetensorError:
-        raise ValueError(f"{path} is damaged; delete it to train this stage from its start") from None
+    content, digest = path.read_bytes()[:-32], path.read_bytes()[-32:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError(f"{path} is damaged; delete it to train this stage from its start")
+    tensors = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    module.load_state_dict({name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")})
+    try:
+        module.load_state_dict({name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")})
+    except RuntimeError:
+        raise ValueError(f"{path} does not fit this {type(module).__name__}; delete it to train this stage from its start") from None
     states: dict[int, dict] = {}
     for name, tensor in tensors.items():
         if name.startswith("adam."):

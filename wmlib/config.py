@@ -178,6 +178,8 @@ def from_dict(values: dict) -> Config:
 
 def _build(cls, values: dict):
     names = {field.name: field.type for field in fields(cls)}
+    if not isinstance(values, dict):
+        raise ValueError(f"a configuration of another version: {cls.__name__} must be an object, got {values!r}")
     if set(values) != set(names):
         odd = ", ".join(sorted(set(values) ^ set(names)))
         raise ValueError(f"a configuration of another version: {cls.__name__} has missing or unknown entries: {odd}")

@@ -5,7 +5,9 @@ Letters: B batch, T time, Z latents, A action.
 """
 
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from wmlib.checkpoint import write_atomically
+
+
+# What numpy and zipfile raise on a file whose bytes were changed or lost.
+DAMAGE = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError, RuntimeError, KeyError, ValueError, EOFError, OSError)
 
 
 @dataclass
@@ -67,9 +73,9 @@ def load_episode(path: Path) -> Episode:
     try:
         with np.load(path, allow_pickle=False) as file:
             values = {name: file[name] for name in ("obs", "action", "reward", "terminated", "seed")}
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+        return Episode(**values | {"terminated": bool(values["terminated"]), "seed": int(values["seed"])})
+    except DAMAGE as error:
         raise ValueError(f"{path} is no whole episode ({error}); delete it and run python -m wmlib collect again") from None
-    return Episode(**values | {"terminated": bool(values["terminated"]), "seed": int(values["seed"])})
 
 
 def frame_batches(paths: list[Path], batch_size: int, seed: int, first_step: int = 0) -> Iterator[np.ndarray]:
@@ -110,7 +116,7 @@ class Latents:
                 steps = np.cumsum(file["lengths"])[:-1]
                 obs = np.cumsum(file["lengths"] + 1)[:-1]
                 return Latents(np.split(file["mu"], obs), np.split(file["logvar"], obs), np.split(file["action"], steps))
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+        except DAMAGE as error:
             raise ValueError(f"{path} is damaged ({error}); delete it and run python -m wmlib train-mdnrnn again") from None
 
 

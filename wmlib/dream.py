@@ -62,7 +62,9 @@ class DreamEnv(gym.vector.VectorEnv):
         """
         if seed is not None:
             self.generator.manual_seed(int(np.ravel(seed)[0]))
-        mask = torch.ones(self.num_envs, dtype=torch.bool) if not options else torch.as_tensor(options["reset_mask"], dtype=torch.bool)
+        mask = torch.as_tensor((options or {}).get("reset_mask", np.ones(self.num_envs)), dtype=torch.bool)
+        if len(mask) != self.num_envs:
+            raise ValueError(f"{self.num_envs} dreams got a reset mask of {len(mask)}")
         start = self.first_z[torch.randint(len(self.first_z), (self.num_envs,), generator=self.generator)]
         self._replace(mask, start, self.mdnrnn.initial_state(self.num_envs))
         self.steps[mask.numpy()] = 0
@@ -71,7 +73,7 @@ class DreamEnv(gym.vector.VectorEnv):
     @torch.inference_mode()
     def step(self, actions: np.ndarray):
         """One imagined step: z (B, Z), reward (B,), terminated (B,), truncated (B,), info."""
-        actions = checked_actions(actions, self.action_space.shape).astype(np.float32)
+        actions = checked_actions(np.asarray(actions, np.float32), self.action_space.shape)
         mixture, state = self.mdnrnn(self.z[:, None], torch.from_numpy(actions)[:, None], self.state)
         z = sample_mixture(mixture, self.temperature, self.generator)[:, 0]
         active = self.steps < self.max_steps

@@ -27,20 +27,24 @@ def run(function: Callable, jobs: Iterable[tuple]) -> Iterator:
     workers are started once more and the unfinished jobs with them; a second death is a RuntimeError.
     """
     jobs = list(jobs)
-    futures = _submit(function, jobs, {})
-    deaths = 0
-    for index in range(len(jobs)):
-        while True:
-            try:
-                result = futures[index].result()
-                break
-            except BrokenProcessPool:
-                deaths += 1
-                stop()
-                if deaths > 1:
-                    raise RuntimeError(f"a worker process died twice, last in job {index}; is there enough memory?") from None
-                futures = _submit(function, jobs, futures)
-        yield result
+    futures, finished, deaths = {}, {}, 0
+    try:
+        for index in range(len(jobs)):
+            while True:
+                try:
+                    futures = futures or _submit(function, jobs, finished)
+                    result = futures[index].result()
+                    break
+                except BrokenProcessPool:
+                    deaths += 1
+                    stop()
+                    if deaths > 1:
+                        raise RuntimeError(f"a worker process died twice, last in job {index}; is there enough memory?") from None
+                    finished, futures = futures, {}
+            yield result
+    finally:
+        for future in futures.values():
+            future.cancel()
 
 
 def stop() -> None:

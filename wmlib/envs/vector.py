@@ -40,7 +40,7 @@ class VectorEnv(gym.vector.VectorEnv):
 
         seed: one for each copy, or one number from which copy i takes seed + i.
         """
-        mask = np.ones(self.num_envs, bool) if not options else np.asarray(options["reset_mask"], bool)
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs)), bool)
         seeds = [None] * self.num_envs if seed is None else seed
         if isinstance(seeds, (int, np.integer)):
             seeds = [seeds + i for i in range(self.num_envs)]
