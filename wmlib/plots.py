@@ -4,6 +4,7 @@ Letters: N frames, Z latents, K mixture components.
 """
 
 import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
 
 from wmlib.mdnrnn import Mixture, mixture_nll
 
@@ -46,9 +48,10 @@ def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> Displ
     """
     if len(alt.split()) < 3:
         raise ValueError(f"alt text must say in a few words what the picture shows, got {alt!r}")
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
     plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, format="png", optimize=True)  # a third of the size
     picture = Picture(content.getvalue(), alt)
     if handle is None:
         return display(picture, display_id=True)
@@ -58,7 +61,7 @@ def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> Displ
 
 def show_video(path: Path, alt: str, width: int = 600) -> None:
     """Display an mp4 with a text for those who can't see it; the film is stored inside the notebook."""
-    attributes = f'controls loop muted playsinline aria-label="{alt}"'
+    attributes = f'controls loop muted playsinline aria-label="{html.escape(alt)}"'
     display(Video(str(path), embed=True, width=width, html_attributes=attributes))
 
 
