@@ -91,8 +91,8 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
     films = zip(drive.pictures[start - 1 :], seen[start:], dreamt)
     frames = [captioned({"the game": square(p, 256), "what V keeps of it": s, "the dream, no game": d}, 256) for p, s, d in films]
     save_film("agent_beside_dream", frames)
-    small = [Image.fromarray(frame).quantize(64) for frame in frames[: 8 * 50 : 4]]
-    small[0].save(HERE / "agent_beside_dream.gif", save_all=True, append_images=small[1:], duration=80, loop=0, optimize=True)
+    small = [Image.fromarray(frame).reduce(2).quantize(64) for frame in frames[: 8 * 50 : 8]]
+    small[0].save(HERE / "agent_beside_dream.gif", save_all=True, append_images=small[1:], duration=160, loop=0, optimize=True)
 
 
 def draw_four_panes(agent: Agent, drive: Drive) -> None:
