@@ -193,3 +193,8 @@ def test_the_style_draws_on_opaque_white():
 
 def test_v_m_c_real_and_dream_have_colours_of_their_own():
     assert set(plots.COLOURS) == {"V", "M", "C", "real", "dream"} and len(set(plots.COLOURS.values())) == 5
+
+
+def test_a_film_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make figures"):
+        plots.show_video(tmp_path / "no.mp4", "a film that nobody made")

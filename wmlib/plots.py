@@ -60,7 +60,12 @@ def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> Displ
 
 
 def show_video(path: Path, alt: str, width: int = 600) -> None:
-    """Display an mp4 with a text for those who can't see it; the film is stored inside the notebook."""
+    """Display an mp4 with a text for those who can't see it; the film is stored inside the notebook.
+
+    Raises FileNotFoundError when there is no such film.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; run make figures")
     attributes = f'controls loop muted playsinline aria-label="{html.escape(alt)}"'
     display(Video(str(path), embed=True, width=width, html_attributes=attributes))
 
