@@ -90,16 +90,16 @@ QUICK = Config(
     preset="quick",
     seed=0,
     collect=CollectConfig(episodes=24, max_steps=300, policy="brownian"),
-    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=32, learning_rate=1e-3, steps=500),
+    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=32, learning_rate=1e-3, steps=350),
     mdnrnn=MDNRNNConfig(
         hidden_size=256, num_mixtures=5, batch_size=16, sequence_length=64,
         learning_rate=2e-3, gradient_clip=1.0, steps=200,
     ),
     evolve=EvolveConfig(
-        popsize=16, tracks=2, generations=12, sigma0=0.1, sigma_end=0.05, max_steps=300,
+        popsize=16, tracks=2, generations=10, sigma0=0.1, sigma_end=0.05, max_steps=300,
         select_every=4, select_tracks=8, patience=60,
     ),
-    evaluate=EvaluateConfig(episodes=20),
+    evaluate=EvaluateConfig(episodes=10),
 )  # fmt: skip
 
 LAPTOP = Config(
