@@ -18,7 +18,7 @@ from wmlib.checkpoint import write_atomically
 
 
 # What numpy and zipfile raise on a file whose bytes were changed or lost.
-DAMAGE = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError, RuntimeError, KeyError, ValueError, EOFError, OSError)
+DAMAGE = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError, KeyError, ValueError, EOFError, OSError)
 
 
 @dataclass
