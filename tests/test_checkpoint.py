@@ -35,6 +35,13 @@ def test_a_written_file_holds_its_content_and_has_no_neighbour(tmp_path):
     assert os.listdir(path.parent) == ["file"]
 
 
+def test_what_a_killed_writer_left_behind_is_removed_by_the_next(tmp_path):
+    for name in (".file.4711.tmp", ".other.4711.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    write_atomically(tmp_path / "file", b"whole")
+    assert sorted(os.listdir(tmp_path)) == [".other.4711.tmp", "file"]
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_old_file_whole_and_no_temporary(tmp_path, monkeypatch, step):
     def full(*args):
@@ -245,9 +252,9 @@ def test_a_training_continues_bit_for_bit(tmp_path, make, only_trainable):
     descend(*whole, 0, 9)
     stopped = start(make, only_trainable)
     descend(*stopped, 0, 4)
-    save_progress(tmp_path, *stopped, 4)
+    save_progress(tmp_path, *stopped, 4, 2.5)
     resumed = start(make, only_trainable)
-    assert load_progress(tmp_path, *resumed) == 4
+    assert load_progress(tmp_path, *resumed) == (4, 2.5)
     descend(*resumed, 4, 9)
     for one, other in zip(whole[0].state_dict().values(), resumed[0].state_dict().values(), strict=True):
         assert torch.equal(one, other)
@@ -263,14 +270,14 @@ def test_a_training_without_adams_moments_would_differ(tmp_path):
 
 
 def test_a_training_that_never_stopped_begins_at_step_zero(tmp_path):
-    assert load_progress(tmp_path, *start(small)) == 0
+    assert load_progress(tmp_path, *start(small)) == (0, 0)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, -1])
 def test_truncated_progress_is_named(tmp_path, keep):
     training = start(small)
     descend(*training, 0, 2)
-    save_progress(tmp_path, *training, 2)
+    save_progress(tmp_path, *training, 2, 1)
     path = tmp_path / "progress.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match="progress.safetensors is damaged; delete it"):
@@ -280,7 +287,7 @@ def test_truncated_progress_is_named(tmp_path, keep):
 def test_edited_progress_is_refused(tmp_path):
     training = start(small)
     descend(*training, 0, 2)
-    save_progress(tmp_path, *training, 2)
+    save_progress(tmp_path, *training, 2, 1)
     path = tmp_path / "progress.safetensors"
     path.write_bytes(edit(path.read_bytes()))
     with pytest.raises(ValueError, match="progress.safetensors"):
@@ -288,7 +295,7 @@ def test_edited_progress_is_refused(tmp_path):
 
 
 def test_progress_of_another_module_is_a_value_error(tmp_path):
-    save_progress(tmp_path, *start(small), 0)
+    save_progress(tmp_path, *start(small), 0, 0)
     with pytest.raises(ValueError, match="progress.safetensors"):
         load_progress(tmp_path, *start(recurrent))
 

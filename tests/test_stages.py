@@ -127,6 +127,16 @@ def test_the_log_replays_to_the_saved_mean(whole_run):
     assert evolve.replay(TINY, whole_run["whole"], 2).generation == 2
 
 
+def test_the_duration_of_a_stopped_evolution_goes_on(whole_run):
+    folder = whole_run["whole"].with_name("stopped")
+    shutil.copytree(whole_run["whole"], folder)
+    checkpoint.keep_lines(folder / "controller" / "generations.jsonl", TINY.evolve.generations - 1)
+    meta = folder / "controller" / "meta.json"
+    checkpoint.write_json(meta, checkpoint.read_json(meta) | {"duration_s": 5000})
+    list(evolve.evolve(TINY, folder))
+    assert checkpoint.read_json(meta)["duration_s"] > 5000
+
+
 def test_an_edited_log_is_refused(whole_run):
     folder = whole_run["whole"].with_name("edited")
     shutil.copytree(whole_run["whole"], folder)

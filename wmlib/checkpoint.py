@@ -15,8 +15,13 @@ from wmlib.config import ROOT
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, flush to disk, then rename: a reader sees the old file or the new."""
+    """Write to a temporary name beside `path`, flush to disk, then rename: a reader sees the old file or the new.
+
+    What a writer of the same file, killed half way, left behind is removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -118,21 +123,21 @@ def load_into(module: torch.nn.Module, folder: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def save_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int) -> None:
-    """All that continues a training after `step` steps: weights and Adam's moments, in one file."""
+def save_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int, seconds: float) -> None:
+    """All that continues a training after `step` steps: weights, Adam's moments and the seconds it took, in one file."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = save(tensors, metadata={"step": str(step)})
+    content = save(tensors, metadata={"step": str(step), "seconds": str(seconds)})
     write_atomically(folder / "progress.safetensors", content + hashlib.sha256(content).digest())
 
 
-def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam) -> int:
-    """Continue from `save_progress`: fills module and optimizer and returns the steps done (0 when there is none)."""
+def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam) -> tuple[int, float]:
+    """Continue from `save_progress`: fills module and optimizer; the steps done and their seconds (0, 0 when there are none)."""
     path = folder / "progress.safetensors"
     if not path.exists():
-        return 0
+        return 0, 0.0
     content, digest = path.read_bytes()[:-32], path.read_bytes()[-32:]
     if hashlib.sha256(content).digest() != digest:
         raise ValueError(f"{path} is damaged; delete it to train this stage from its start")
@@ -148,11 +153,11 @@ def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
             _, index, moment = name.split(".")
             states.setdefault(int(index), {})[moment] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(header["__metadata__"]["step"])
+    return int(header["__metadata__"]["step"]), float(header["__metadata__"]["seconds"])
 
 
 def describe(started: float, **values) -> dict:
-    """What a meta.json says of how its result was made: command, commit, duration and the given values."""
+    """What a meta.json says of how its result was made: command, commit, duration since `started` and the given values."""
     return {
         "command": " ".join(["python -m wmlib", *sys.argv[1:]]) if "wmlib" in sys.argv[0] else Path(sys.argv[0]).name,
         "commit": commit(),

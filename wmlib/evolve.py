@@ -68,8 +68,9 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     mean and, every `select_every` generations, the mean's score on tracks of its own. A stopped evolution goes on where
     it was, by replaying its log. Raises ValueError when the log was made with another V or M.
     """
-    started, log = time.time(), folder / "controller" / "generations.jsonl"
+    log, meta = folder / "controller" / "generations.jsonl", folder / "controller" / "meta.json"
     _check_inputs(folder)
+    started = time.time() - (read_json(meta)["duration_s"] if meta.exists() else 0)  # as if it had never stopped
     search = replay(config, folder)
     while search.generation < config.evolve.generations:
         generation, candidates = search.generation, search.ask()

@@ -116,8 +116,8 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
     """Run a training loop with its history, its progress and, at the end, its weights kept in `folder`."""
     if (folder / "weights.safetensors").exists():
         return
-    started = time.time()
-    first_step = load_progress(folder, module, optimizer)
+    first_step, seconds = load_progress(folder, module, optimizer)
+    started = time.time() - seconds  # as if it had never stopped
     folder.mkdir(parents=True, exist_ok=True)
     history, every = folder / "history.jsonl", max(1, steps // 300)
     keep_lines(history, first_step // every)
@@ -125,7 +125,7 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
         if step % every == 0:
             append_line(history, {"step": step, **metrics})
         if step % SAVE_EVERY == 0 and step < steps:
-            save_progress(folder, module, optimizer, step)
+            save_progress(folder, module, optimizer, step, time.time() - started)
         yield step, metrics
     save_weights(folder, to_half(module.state_dict()), describe(started, metrics=metrics, **meta))
     (folder / "progress.safetensors").unlink(missing_ok=True)
