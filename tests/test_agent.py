@@ -222,6 +222,18 @@ def test_a_hidden_size_that_does_not_match_is_named(folder):
         Agent.load(folder)
 
 
+def test_a_mask_of_another_length_is_refused():
+    agent = agent_of(candidates(1))
+    with pytest.raises(ValueError, match="active has 3 entries for a state of 2 environments"):
+        agent.act(frames(2, 0), agent.initial_state(2, 0), np.ones(3, bool))
+
+
+def test_a_controller_without_parameters_is_named(folder):
+    save_weights(folder / "controller", {"weights": torch.zeros(33)}, {})
+    with pytest.raises(ValueError, match="controller holds 0 parameters, expected 33"):
+        Agent.load(folder)
+
+
 def test_a_controller_of_another_size_is_named_with_both_sizes(folder):
     save_weights(folder / "controller", {"params": torch.zeros(32)}, {})
     with pytest.raises(ValueError, match="controller holds 32 parameters, expected 33"):

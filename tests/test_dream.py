@@ -85,6 +85,32 @@ def test_the_state_is_zero_when_a_dream_begins():
     assert [part.eq(0).all(1).tolist() for part in env.state] == [[True, False, True]] * 2
 
 
+def test_a_dream_may_begin_with_the_memory_of_a_drive():
+    drive = dream(1)
+    before = run(drive, 5, steps=4)[-1]
+    memory = drive.state
+    actions = scripted(3, 1)
+    expected = [drive.step(action) and drive.state for action in actions]
+    env = dream(1, first_z=before, first_state=memory)
+    env.reset(seed=7)
+    torch.testing.assert_close(env.state, memory)
+    env.step(actions[0])
+    torch.testing.assert_close(env.state, expected[0])  # the same z, action and memory lead to the same h and c
+
+
+def test_each_first_z_keeps_its_own_memory():
+    memory = tuple(torch.arange(5.0)[:, None].expand(5, 6) + part for part in (0, 10))
+    env = dream(20, first_state=memory)
+    z, _ = env.reset(seed=0)
+    chosen = [next(i for i, row in enumerate(FIRST_Z) if np.array_equal(row, start)) for start in z]
+    assert env.state[0][:, 0].tolist() == chosen and env.state[1][:, 0].tolist() == [10 + i for i in chosen]
+
+
+def test_a_memory_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"first_state must be h and c of shape \(5, 6\)"):
+        dream(first_state=(torch.zeros(4, 6), torch.zeros(5, 6)))
+
+
 def test_the_next_z_is_a_sample_of_ms_mixture():
     env, action = dream(temperature=0.7), scripted(1)[0]
     z, _ = env.reset(seed=5)
@@ -158,7 +184,7 @@ def test_latent_sizes_that_do_not_agree_are_refused_with_all_three(vae, mdnrnn, 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(ValueError, match="temperature must be a positive number"):
         dream(temperature=temperature)
 
 

@@ -43,7 +43,7 @@ class Agent:
         Raises FileNotFoundError for a part that is missing, ValueError for one that is damaged or of another size.
         """
         agent, folder = load_world_model(folder), resolve(folder)
-        params = load_weights(folder / "controller")["params"]
+        params = load_weights(folder / "controller").get("params", torch.empty(0))
         if params.shape != (agent.controller.num_params,):
             raise ValueError(
                 f"{folder}/controller holds {params.numel()} parameters, expected {agent.controller.num_params}; check z_size and hidden_size"
@@ -63,8 +63,10 @@ class Agent:
         """One tick: obs uint8 (B, 64, 64, 3) to action float32 (B, A) in the environment's units, and the next state.
 
         active: which environments still run (B,); the frames of the others are not encoded.
-        Raises ValueError when obs has another shape or dtype.
+        Raises ValueError when obs has another shape or dtype, or active another length.
         """
+        if active is not None and len(active) != len(state.h):
+            raise ValueError(f"active has {len(active)} entries for a state of {len(state.h)} environments")
         rows = torch.arange(len(state.h)) if active is None else torch.from_numpy(np.flatnonzero(active))
         x = to_float(np.asarray(obs)).to(state.h.device)
         if len(x) != len(state.h):

@@ -35,13 +35,21 @@ class DreamEnv(gym.vector.VectorEnv):
         temperature: float = 1.0,
         max_steps: int = 1_000,
         task: Task = CAR_RACING,
+        first_state: State | None = None,
     ):
-        """first_z: (N, Z), where dreams may begin; temperature: above 1 for a wilder dream, towards 0 for a sure one."""
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
+        """first_z: (N, Z), where dreams may begin; temperature: above 1 for a wilder dream, towards 0 for a sure one.
+
+        first_state: M's (h, c) just before each first z, each (N, H); without it a dream begins with an empty memory.
+        """
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"temperature must be a positive number, got {temperature}")
         self.first_z = torch.as_tensor(np.atleast_2d(first_z), dtype=torch.float32)
         if self.first_z.shape[1] != vae.z_size or vae.z_size != mdnrnn.z_size:
             raise ValueError(f"V has {vae.z_size} latents, M {mdnrnn.z_size} and first_z {self.first_z.shape[1]}; they must agree")
+        self.first_state = first_state or mdnrnn.initial_state(len(self.first_z))
+        if any(part.shape != (len(self.first_z), mdnrnn.hidden_size) for part in self.first_state):
+            shapes = [tuple(part.shape) for part in self.first_state]
+            raise ValueError(f"first_state must be h and c of shape {(len(self.first_z), mdnrnn.hidden_size)}, got {shapes}")
         self.vae, self.mdnrnn = vae.eval(), mdnrnn.eval()
         self.num_envs, self.temperature, self.max_steps = num_envs, temperature, max_steps
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (vae.z_size,), np.float32)
@@ -65,8 +73,8 @@ class DreamEnv(gym.vector.VectorEnv):
         mask = torch.as_tensor((options or {}).get("reset_mask", np.ones(self.num_envs)), dtype=torch.bool)
         if len(mask) != self.num_envs:
             raise ValueError(f"{self.num_envs} dreams got a reset mask of {len(mask)}")
-        start = self.first_z[torch.randint(len(self.first_z), (self.num_envs,), generator=self.generator)]
-        self._replace(mask, start, self.mdnrnn.initial_state(self.num_envs))
+        start = torch.randint(len(self.first_z), (self.num_envs,), generator=self.generator)
+        self._replace(mask, self.first_z[start], tuple(part[start] for part in self.first_state))
         self.steps[mask.numpy()] = 0
         return self.z.numpy().copy(), {}
 

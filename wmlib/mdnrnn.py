@@ -75,10 +75,10 @@ def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
 def sample_mixture(mixture: Mixture, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """One z for each latent's mixture, (B, T, Z): logits divided by the temperature, noise scaled by its root (paper, 4.4).
 
-    Raises ValueError unless the temperature is positive.
+    Raises ValueError unless the temperature is a positive number.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be a positive number, got {temperature}")
     weights = torch.softmax(mixture.logits / temperature, dim=-1)  # (B, T, Z, K)
     k = torch.multinomial(weights.flatten(0, -2), 1, generator=generator).view(*weights.shape[:-1], 1)
     mu = mixture.mu.gather(-1, k).squeeze(-1)
