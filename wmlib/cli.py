@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one stage; returns the exit status: 0, 2 after a mistake in the input, 130 after Ctrl-C."""
     args = _parser().parse_args(argv)
     try:
+        if args.cluster:
+            parallel.use_cluster(args.cluster)
         result = _run(args)
     except KeyboardInterrupt:
         return _fail("stopped; the same command continues", 130)
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--preset", default="quick", help="quick, laptop or paper: see wmlib/config.py (default: quick)")
         stage.add_argument("--run", help="the folder of the run (default: runs/PRESET)")
         stage.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where V and M are trained")
+        stage.add_argument("--cluster", metavar="ADDRESS", help="a Ray cluster that shares the work (default: the cores of this machine)")
         stage.add_argument("--json", action="store_true", help="print one JSON object last")
         if name in ("evaluate", "watch"):
             stage.add_argument("--agent", help="the folder of an agent, instead of --run")

@@ -1,8 +1,9 @@
-"""run(function, jobs): the same results in the same order, however many processes share the work."""
+"""run(function, jobs): the same results in the same order, on this machine's cores or on a Ray cluster."""
 
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,6 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 _pool: ProcessPoolExecutor | None = None
+_ray = None  # the module, once `use_cluster` has joined a cluster
 
 
 def cores() -> int:
@@ -26,15 +28,48 @@ def run(function: Callable, jobs: Iterable[tuple]) -> Iterator:
     function must be importable by name. An error in a job reaches the caller. A killed worker costs only time: the
     workers are started once more and the unfinished jobs with them; a second death is a RuntimeError.
     """
-    jobs = list(jobs)
-    futures, finished, deaths = {}, {}, 0
+    yield from _run_on_cluster(function, list(jobs)) if _ray else _run_here(function, list(jobs))
+
+
+def use_cluster(address: str) -> None:
+    """Send the jobs of every later `run` to the Ray cluster at `address`, such as 10.0.0.1:6379.
+
+    Its nodes need this package installed and see a run's folder under the same path. A node that is lost costs only
+    time. Raises RuntimeError when Ray is not installed or no cluster answers.
+    """
+    global _ray
+    try:
+        import ray
+    except ImportError:
+        raise RuntimeError("a cluster needs Ray; run pip install ray") from None
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError):
+        raise RuntimeError(f"no Ray cluster answers at {address!r}; ray start --head starts one and prints its address") from None
+    ray.init(address, log_to_driver=False, logging_level="ERROR")
+    _ray = ray
+
+
+def stop() -> None:
+    """End the worker processes and leave the cluster; the next `run` starts new workers here."""
+    global _pool, _ray
+    if _pool is not None:
+        _pool.shutdown(wait=False, cancel_futures=True)
+    if _ray is not None:
+        _ray.shutdown()
+    _pool = _ray = None
+
+
+def _run_here(function: Callable, jobs: list[tuple]) -> Iterator:
+    waiting, futures, finished, deaths = dict(enumerate(jobs)), {}, {}, 0
     try:
         for index in range(len(jobs)):
-            while True:
+            while index in waiting:
                 try:
-                    futures = futures or _submit(function, jobs, finished)
-                    result = futures[index].result()
-                    break
+                    futures = futures or _submit(function, waiting, finished)
+                    result = futures.pop(index).result()
+                    del waiting[index]
                 except BrokenProcessPool:
                     deaths += 1
                     stop()
@@ -47,33 +82,52 @@ def run(function: Callable, jobs: Iterable[tuple]) -> Iterator:
             future.cancel()
 
 
-def stop() -> None:
-    """End the worker processes; the next `run` starts new ones."""
-    global _pool
-    if _pool is not None:
-        _pool.shutdown(wait=False, cancel_futures=True)
-        _pool = None
-
-
-def _submit(function: Callable, jobs: list[tuple], futures: dict[int, Future]) -> dict[int, Future]:
+def _submit(function: Callable, jobs: dict[int, tuple], futures: dict[int, Future]) -> dict[int, Future]:
     """A future for every job: those that have a result are kept, the others are submitted."""
     global _pool
     if _pool is None:
         spawn = multiprocessing.get_context("spawn")
         _pool = ProcessPoolExecutor(cores(), mp_context=spawn, initializer=_start_worker)
     done = {i: future for i, future in futures.items() if future.done() and not future.cancelled() and not future.exception()}
-    return {i: done[i] if i in done else _pool.submit(function, *job) for i, job in enumerate(jobs)}
+    return {i: done[i] if i in done else _pool.submit(function, *job) for i, job in jobs.items()}
 
 
 def _start_worker() -> None:
-    """One thread in every library, so that results don't depend on the number of cores; Ctrl-C ends a worker quietly."""
+    """Ctrl-C ends a worker quietly, and no worker outlives the process that started it."""
+    _use_one_thread()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _use_one_thread() -> None:
+    """In every library, so that results don't depend on the number of cores."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     threadpool_limits(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+def _run_on_cluster(function: Callable, jobs: list[tuple]) -> Iterator:
+    remote = _ray.remote(num_cpus=1, max_retries=3)(_run_alone)
+    waiting = {index: remote.remote(function, job) for index, job in enumerate(jobs)}
+    try:
+        for index in range(len(jobs)):
+            try:
+                result = _ray.get(waiting.pop(index))
+            except _ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except _ray.exceptions.RayError as error:
+                raise RuntimeError(f"the cluster lost job {index} four times ({type(error).__name__}); do its nodes have enough memory?") from None
+            yield result
+    finally:
+        for reference in waiting.values():
+            _ray.cancel(reference)
+
+
+def _run_alone(function: Callable, job: tuple):
+    _use_one_thread()
+    return function(*job)
