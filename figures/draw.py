@@ -23,27 +23,29 @@ from wmlib.video import enlarge, write_mp4
 HERE = Path(__file__).parent
 TRACK = SELECT_SEEDS.start + 7
 STEPS = 500  # ten seconds of the game
+START = 60  # the camera has come down by then
 INK = (64, 64, 64)
 
 
 class Drive:
-    """One real drive, kept: pictures[t] (400, 600, 3) shows the game after action[t]; frames (T, 64, 64, 3), z (T, Z), h (T, H), action (T, A)."""
+    """One real drive, kept: frames[t] (64, 64, 3) and z[t] (Z,) lead to action[t]; after it come pictures[t] (400, 600, 3) and M's h[t], c[t] (H,)."""
 
     def __init__(self, agent: Agent, seed: int, steps: int):
         env = VectorEnv(lambda: CAR_RACING.make(render_mode="rgb_array"), 1, CAR_RACING.max_steps)
         rows = []
         for tick in rollout(env, agent, [seed], seed):
-            rows.append((env.envs[0].render(), tick.obs[0], tick.state.z[0], tick.state.h[0], tick.action[0]))
+            rows.append((env.envs[0].render(), tick.obs[0], tick.state.z[0], tick.state.h[0], tick.state.c[0]))
             if len(rows) == steps:
                 break
-        columns = list(zip(*rows))
-        self.pictures, self.frames, self.action = map(np.stack, (columns[0], columns[1], columns[4]))
-        self.z, self.h = torch.stack(columns[2]), torch.stack(columns[3])
+        pictures, frames, *latents = zip(*rows)
+        self.pictures, self.frames = np.stack(pictures), np.stack(frames)
+        self.z, self.h, self.c = map(torch.stack, latents)
 
 
-def dream(agent: Agent, first_z: torch.Tensor, steps: int, seed: int, temperature: float = 1.0) -> np.ndarray:
-    """What the agent sees while it drives in its own dream: uint8 (steps, 64, 64, 3)."""
-    env = DreamEnv(agent.vae, agent.mdnrnn, first_z.numpy(), 1, temperature, steps)
+def dream(agent: Agent, drive: Drive, start: int, steps: int, seed: int) -> np.ndarray:
+    """What the agent sees when it closes its eyes at step `start` of a drive: uint8 (steps, 64, 64, 3)."""
+    memory = drive.h[start - 1][None], drive.c[start - 1][None]
+    env = DreamEnv(agent.vae, agent.mdnrnn, drive.z[start].numpy(), max_steps=steps, first_state=memory)
     return np.stack([env.render()[0] for _ in rollout(env, DreamPolicy(agent, env), [seed])])
 
 
@@ -85,13 +87,15 @@ def save_film(name: str, frames: list[np.ndarray]) -> None:
 
 def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
     """The README's moving picture: the game, what V keeps of it, and the same agent in its dream."""
-    start = 60  # the camera has come down by then
-    dreamt = dream(agent, drive.z[start][None], len(drive.z) - start, seed=1)
+    dreamt = dream(agent, drive, START, len(drive.z) - START, seed=1)
     seen = decoded(agent, drive.z)
-    films = zip(drive.pictures[start - 1 :], seen[start:], dreamt)
-    frames = [captioned({"the game": square(p, 256), "what V keeps of it": s, "the dream, no game": d}, 256) for p, s, d in films]
-    save_film("agent_beside_dream", frames)
-    small = [Image.fromarray(frame).reduce(2).quantize(64) for frame in frames[: 8 * 50 : 8]]
+    films = list(zip(drive.pictures[START - 1 :], seen[START:], dreamt))
+
+    def drawn(side: int, every: int) -> list[np.ndarray]:
+        return [captioned({"the game": square(p, side), "what V keeps of it": s, "the dream, no game": d}, side) for p, s, d in films[::every]]
+
+    save_film("agent_beside_dream", drawn(256, 1))
+    small = [Image.fromarray(frame).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for frame in drawn(192, 8)]
     small[0].save(HERE / "agent_beside_dream.gif", save_all=True, append_images=small[1:], duration=160, loop=0, optimize=True)
 
 
@@ -100,7 +104,7 @@ def draw_four_panes(agent: Agent, drive: Drive) -> None:
     kept, expected = decoded(agent, drive.z), expected_next(agent, drive.h)
     frames = [
         captioned({"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expects next": e}, 256)
-        for p, f, k, e in zip(drive.pictures, drive.frames[1:], kept[1:], expected[:-1])
+        for p, f, k, e in list(zip(drive.pictures, drive.frames[1:], kept[1:], expected[:-1]))[START:]
     ]
     save_film("four_panes", frames)
 
@@ -111,7 +115,7 @@ def draw_six_clips(agent: Agent) -> None:
     clips = []
     for index, is_real in enumerate(real):
         drive = Drive(agent, SELECT_SEEDS.start + 100 + index, 260)
-        clips.append(decoded(agent, drive.z[60:]) if is_real else dream(agent, drive.z[60][None], 200, seed=index))
+        clips.append(decoded(agent, drive.z[START:]) if is_real else dream(agent, drive, START, 200, seed=index))
     length = min(map(len, clips))
     frames = [captioned({f"clip {index + 1}": clip[t] for index, clip in enumerate(clips)}, 128) for t in range(length)]
     save_film("six_clips", frames)
