@@ -41,33 +41,40 @@ class Picture:
         return data, {"image/png": {"alt": self.alt}}
 
 
-def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle:
-    """Display a figure with alt text; given the handle of an earlier one, replace that picture in place.
-
-    Raises ValueError without an alt text that says what is to be seen.
-    """
-    if len(alt.split()) < 3:
-        raise ValueError(f"alt text must say in a few words what the picture shows, got {alt!r}")
+def picture(figure: Figure, alt: str) -> Picture:
+    """Close a figure and keep it as a small PNG; ValueError without an alt text that says what is to be seen."""
+    _check(alt)
     drawn, content = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
     Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, format="png", optimize=True)  # a third of the size
-    picture = Picture(content.getvalue(), alt)
+    return Picture(content.getvalue(), alt)
+
+
+def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle:
+    """Display a figure with alt text; given the handle of an earlier one, replace that picture in place."""
+    still = picture(figure, alt)
     if handle is None:
-        return display(picture, display_id=True)
-    handle.update(picture)
+        return display(still, display_id=True)
+    handle.update(still)
     return handle
 
 
 def show_video(path: Path, alt: str, width: int = 600) -> None:
     """Display an mp4 with a text for those who can't see it; the film is stored inside the notebook.
 
-    Raises FileNotFoundError when there is no such film.
+    Raises FileNotFoundError when there is no such film, ValueError without a text that says what is to be seen.
     """
+    _check(alt)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run make figures")
     attributes = f'controls loop muted playsinline aria-label="{html.escape(alt)}"'
     display(Video(str(path), embed=True, width=width, html_attributes=attributes))
+
+
+def _check(alt: str) -> None:
+    if len(alt.split()) < 3:
+        raise ValueError(f"alt text must say in a few words what the picture shows, got {alt!r}")
 
 
 def frame_rows(rows: Mapping[str, np.ndarray], size: float = 1.0, titles: Sequence[str] = ()) -> Figure:

@@ -1,0 +1,120 @@
+"""The player: keys become actions, drives become scores, and the browser shows what the environment shows."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from browser import open_notebook, troubles
+
+from wmlib import plots
+from wmlib.envs.task import CAR_RACING
+from wmlib.envs.vector import VectorEnv
+from wmlib.widgets import Player, steer
+
+NOTHING = np.zeros(3, np.float32)
+PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
+
+
+@pytest.fixture
+def player(tmp_path):
+    poster = plots.picture(plt.figure(), "a strip of frames from a drive")
+    return Player(VectorEnv(CAR_RACING.make, 1, max_steps=4), [7, 8], poster, keep=tmp_path / "runs" / "drives.jsonl")
+
+
+def held(keys, steps):
+    """The action after some steps with the same keys down."""
+    action = NOTHING
+    for _ in range(steps):
+        action = steer(action, keys)
+    return action
+
+
+def test_the_wheel_turns_gradually_and_comes_back():
+    assert steer(NOTHING, ["left"])[0] == pytest.approx(-0.1)
+    assert held(["left"], 30)[0] == -1 and held(["right"], 30)[0] == 1
+    assert steer(held(["right"], 30), [])[0] == pytest.approx(0.9)
+    assert held(["left", "right"], 5)[0] == 0
+
+
+@pytest.mark.parametrize("keys", [[], ["gas"], ["brake", "left"], ["gas", "brake", "left", "right"], ["unknown"]])
+def test_keys_give_actions_of_the_game(keys):
+    for steps in (1, 40):
+        assert CAR_RACING.action_space.contains(held(keys, steps))
+    assert (held(keys, 3)[1:] > 0).tolist() == ["gas" in keys, "brake" in keys]
+
+
+def test_a_drive_is_the_environments_own(player):
+    env = VectorEnv(CAR_RACING.make, 1, max_steps=4)
+    env.reset(seed=[7])
+    action, total = NOTHING, 0
+    for _ in range(3):
+        player.step(["gas"])
+        action = steer(action, ["gas"])
+        obs, reward, *_ = env.step(action[None])
+        total += reward[0]
+    assert np.array_equal(player.obs, obs) and player.total == total and player.steps == 3
+
+
+def test_a_finished_drive_is_kept_once_and_stays_as_it_is(player):
+    for _ in range(6):
+        player.step(["gas"])
+    assert player.over and player.steps == 4
+    rows = [json.loads(line) for line in player.keep.read_text().splitlines()]
+    assert rows == [{"seed": 7, "steps": 4, "return": round(player.total, 1)}]
+
+
+def test_each_new_drive_is_on_the_next_track(player):
+    seeds = [player.seed]
+    for _ in range(2):
+        player.restart()
+        seeds.append(player.seed)
+    assert seeds == [7, 8, 7] and player.steps == 0 and not player.over
+
+
+def test_every_message_is_answered_with_the_frame(player, monkeypatch):
+    sent = []
+    monkeypatch.setattr(player, "send", lambda content, buffers: sent.append((content, buffers[0])))
+    player.answer(player, {}, [])
+    player.answer(player, {"pressed": ["gas"]}, [])
+    for _ in range(3):
+        player.answer(player, {"pressed": []}, [])
+    player.answer(player, {"again": True}, [])
+    assert [content["over"] for content, _ in sent] == [False, False, False, False, True, False]
+    assert sent[-1][1] == player.obs[0].tobytes() and len(sent[0][1]) == 64 * 64 * 3
+    assert sent[1][0]["status"].startswith("step 1, ") and "the drive is over" in sent[4][0]["status"]
+
+
+def test_where_no_kernel_runs_the_poster_is_shown(player):
+    data, metadata = player._repr_mimebundle_()
+    assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} <= data.keys()
+    assert data["text/plain"] == "a strip of frames from a drive" == metadata["image/png"]["alt"]
+
+
+def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
+    open_notebook(page, "01_car_racing_and_rollouts.ipynb")
+    page.evaluate("""async () => {
+        const { content } = jupyterapp.shell.currentWidget;
+        content.activeCellIndex = 0;
+        for (let cell = 0; cell < 4; cell++) await jupyterapp.commands.execute("notebook:run-cell-and-select-next");
+    }""")
+    player, line = page.locator(".wm-player"), page.locator(".wm-line")
+    page.wait_for_function("() => document.querySelector('.wm-line')?.textContent.startsWith('step 0')")
+    canvas = player.locator("canvas")
+    before, active = canvas.evaluate(PIXELS), page.evaluate("() => jupyterapp.shell.currentWidget.content.activeCellIndex")
+    canvas.click()
+    top = player.bounding_box()["y"]
+    page.keyboard.down("ArrowUp")
+    page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) >= 60")
+    page.keyboard.up("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Escape")
+    assert canvas.evaluate(PIXELS) != before and player.bounding_box()["y"] == pytest.approx(top, abs=2)
+    assert page.evaluate("() => jupyterapp.shell.currentWidget.content.activeCellIndex") == active
+    page.wait_for_timeout(300)
+    paused = line.inner_text()
+    page.wait_for_timeout(300)
+    assert line.inner_text() == paused and "points" in paused
+    player.get_by_role("button", name="start again").click()
+    page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) < 50")
+    assert troubles(page) == []
