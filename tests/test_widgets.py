@@ -14,6 +14,7 @@ from wmlib.widgets import Player, steer
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
+ACTIVE_CELL = "() => jupyterapp.shell.currentWidget.content.activeCellIndex"
 
 
 @pytest.fixture
@@ -101,16 +102,16 @@ def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
     player, line = page.locator(".wm-player"), page.locator(".wm-line")
     page.wait_for_function("() => document.querySelector('.wm-line')?.textContent.startsWith('step 0')")
     canvas = player.locator("canvas")
-    before, active = canvas.evaluate(PIXELS), page.evaluate("() => jupyterapp.shell.currentWidget.content.activeCellIndex")
+    before = canvas.evaluate(PIXELS)
     canvas.click()
-    top = player.bounding_box()["y"]
+    top, active = player.bounding_box()["y"], page.evaluate(ACTIVE_CELL)
     page.keyboard.down("ArrowUp")
     page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) >= 60")
     page.keyboard.up("ArrowUp")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Escape")
     assert canvas.evaluate(PIXELS) != before and player.bounding_box()["y"] == pytest.approx(top, abs=2)
-    assert page.evaluate("() => jupyterapp.shell.currentWidget.content.activeCellIndex") == active
+    assert page.evaluate(ACTIVE_CELL) == active
     page.wait_for_timeout(300)
     paused = line.inner_text()
     page.wait_for_timeout(300)
