@@ -69,18 +69,17 @@ def drive_both(stock, fast, seed, driver, steps):
         if stock.watched:
             films[0].append(expected[0])
             films[1].append(got[0])
-        if expected[2]:
-            break
     return preprocess(np.array(films[0])), np.array(films[1])
 
 
 @pytest.fixture(scope="module")
 def drives():
-    """Each driver's films, how far it got, all on one reused pair of environments."""
+    """Films and end of each driver's drives, all on one reused pair of environments."""
     stock, fast = LazyStock(), FastCarRacing()
-    plan = {"follow": (1, 800), "gas": (2, 300), "brownian": (3, 300)}
+    plan = {"follow": (range(10), 1_000), "brownian": (range(10, 20), 1_000), "gas": ([2], 300)}
     return {
-        driver: (drive_both(stock, fast, seed, driver, steps), physics(fast)) for driver, (seed, steps) in plan.items()
+        driver: [(drive_both(stock, fast, seed, driver, steps), physics(fast)) for seed in seeds]
+        for driver, (seeds, steps) in plan.items()
     }
 
 
@@ -103,17 +102,18 @@ def test_preprocess_refuses_other_arrays(bad):
 
 def test_world_is_stocks_bit_for_bit(drives):
     """drive_both compares; here we check that the drives went where they were meant to go."""
-    (x, y), *_, visited = drives["follow"][1]
-    assert np.mean(visited) > 0.5, "more than half a lap"
-    (x, y), *_ = drives["gas"][1]
+    laps = [np.mean(visited) for _, (*_, visited) in drives["follow"]]
+    assert np.median(laps) > 0.7, "most of a lap"
+    ((_, ((x, y), *_)),) = drives["gas"]
     assert max(abs(x), abs(y)) > 1000 / 3, "over the field's edge"
 
 
 def test_frames_are_near_stocks(drives):
-    errors = [np.abs(theirs.astype(int) - ours).mean((1, 2, 3)) for (theirs, ours), _ in drives.values()]
-    assert all(error.mean() < 0.5 for error in errors)
+    films = [film for many in drives.values() for film, _ in many]
+    errors = [np.abs(theirs.astype(int) - ours).mean((1, 2, 3)) for theirs, ours in films]
+    assert len(films) > 20 and all(error.mean() < 0.5 for error in errors)
     assert np.concatenate(errors).max() < 1.0
-    assert all(error[54:].max() < 0.7 for error in errors), "after the zoom"
+    assert all(error[54:].max() < 0.9 for error in errors), "after the zoom"
 
 
 def test_the_shade_of_visited_tiles_follows():

@@ -9,7 +9,7 @@ import pytest
 from tests import tiny
 from wmlib import checkpoint, cli
 from wmlib.config import EVALUATE_SEEDS, LAPTOP, PAPER, QUICK, to_dict
-from wmlib.data import EpisodeStore
+from wmlib.data import EpisodeStore, Latents
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,15 @@ def test_a_damaged_episode_is_named(capfd, run):
     path = EpisodeStore(run / "episodes").path(2)
     path.write_bytes(path.read_bytes()[:-100])
     assert "000002.npz" in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_a_damaged_episode_is_skipped_when_asked(run):
+    path = EpisodeStore(run / "episodes").path(2)
+    path.write_bytes(path.read_bytes()[:-100])
+    for stage in ("train-vae", "train-mdnrnn"):
+        assert cli.main([stage, "--preset", "tiny", "--run", str(run), "--skip-damaged"]) == 0
+    assert len(Latents.load(run / "latents.npz").mu) == tiny.TINY.collect.episodes - 1
 
 
 @pytest.mark.parametrize("spoil", [lambda content: content[:-10], lambda content: content[:-10] + b"0123456789"], ids=["truncated", "edited"])

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from wmlib.data import Episode, EpisodeStore, Latents, frame_batches, load_episode, sequence_batches
+from wmlib.data import Episode, EpisodeStore, Latents, frame_batches, load_episode, load_episodes, sequence_batches
 
 
 def episode(T=6, mark=0, seed=3, terminated=True, noise=False):
@@ -149,6 +149,20 @@ def test_other_episodes_come_into_memory_after_a_hundred_steps(tmp_path):
     batches = list(islice(frame_batches(paths, 400, seed=1), 99, 101))
     before, after = (set(batch[:, 0, 0, 0].tolist()) for batch in batches)
     assert len(before) == len(after) == 32 and before != after
+
+
+def test_damaged_episodes_are_skipped_only_when_asked(tmp_path):
+    paths = store_of(tmp_path, 3, 5, 4).paths()
+    paths[1].write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="000001.npz.*--skip-damaged"):
+        list(load_episodes(paths))
+    with pytest.warns(UserWarning, match="skipped: .*000001.npz"):
+        assert [len(found) for found in load_episodes(paths, skip_damaged=True)] == [3, 4]
+    with pytest.warns(UserWarning):
+        batch = next(frame_batches(paths, 64, seed=0, skip_damaged=True))
+    assert set(batch[:, 0, 0, 0].tolist()) == {0, 2}
+    with pytest.raises(ValueError, match="all 1 episodes .* are damaged"), pytest.warns(UserWarning):
+        next(frame_batches(paths[1:2], 64, seed=0, skip_damaged=True))
 
 
 @pytest.mark.parametrize("other", [dict(seed=2), dict(first_step=1)])

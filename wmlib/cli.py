@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where V and M are trained")
         stage.add_argument("--cluster", metavar="ADDRESS", help="a Ray cluster that shares the work (default: the cores of this machine)")
         stage.add_argument("--json", action="store_true", help="print one JSON object last")
+        if name in ("train-vae", "train-mdnrnn", "agent"):
+            stage.add_argument("--skip-damaged", action="store_true", help="leave damaged episodes out, with a warning, instead of stopping")
         if name in ("evaluate", "watch"):
             stage.add_argument("--agent", help="the folder of an agent, instead of --run")
             stage.add_argument("--first-seed", type=int, default=EVALUATE_SEEDS.start, help="the first track's seed (default: %(default)s)")
@@ -90,8 +92,8 @@ def _run(args: argparse.Namespace) -> dict:
     folder = resolve(args.run or f"runs/{config.preset}")
     claim(folder, config)
     if args.stage != "agent":
-        return run_stage(args.stage, config, folder, args.device)
-    results = {stage: run_stage(stage, config, folder, args.device) for stage in list(STAGES)[:4]}
+        return run_stage(args.stage, config, folder, args.device, getattr(args, "skip_damaged", False))
+    results = {stage: run_stage(stage, config, folder, args.device, args.skip_damaged) for stage in list(STAGES)[:4]}
     return results | {"evaluate": run_evaluate(_parser().parse_args(["evaluate", "--run", str(folder)]))}
 
 
@@ -105,13 +107,13 @@ def claim(folder: Path, config: Config) -> None:
         raise ValueError(f"{folder} was made with another configuration ({'; '.join(differing[:3])}); choose another --run or its --preset")
 
 
-def run_stage(stage: str, config: Config, folder: Path, device: str) -> dict:
+def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damaged: bool = False) -> dict:
     """Run a stage behind its progress bar; returns its last metrics."""
     device = pick_device(device)
     loops = {
         "collect": lambda: (collect(config, folder / "episodes"), config.collect.episodes, "episode"),
-        "train-vae": lambda: (vae_stage(config, folder, device), config.vae.steps, "step"),
-        "train-mdnrnn": lambda: (mdnrnn_stage(config, folder, device), config.mdnrnn.steps, "step"),
+        "train-vae": lambda: (vae_stage(config, folder, device, skip_damaged), config.vae.steps, "step"),
+        "train-mdnrnn": lambda: (mdnrnn_stage(config, folder, device, skip_damaged), config.mdnrnn.steps, "step"),
         "evolve": lambda: (evolve(config, folder), config.evolve.generations, "generation"),
     }
     require_input(stage, folder, config)

@@ -6,6 +6,7 @@ Letters: B batch, T time, Z latents, A action.
 
 import io
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -75,10 +76,23 @@ def load_episode(path: Path) -> Episode:
             values = {name: file[name] for name in ("obs", "action", "reward", "terminated", "seed")}
         return Episode(**values | {"terminated": bool(values["terminated"]), "seed": int(values["seed"])})
     except DAMAGE as error:
-        raise ValueError(f"{path} is no whole episode ({error}); delete it and run python -m wmlib collect again") from None
+        raise ValueError(f"{path} is no whole episode ({error}); delete it and run python -m wmlib collect again, or train with --skip-damaged") from None
 
 
-def frame_batches(paths: list[Path], batch_size: int, seed: int, first_step: int = 0) -> Iterator[np.ndarray]:
+def load_episodes(paths: list[Path], skip_damaged: bool = False) -> Iterator[Episode]:
+    """The episodes in some files; a damaged one is a ValueError or, where that is asked for, a warning that names it."""
+    for path in paths:
+        try:
+            yield load_episode(path)
+        except ValueError as error:
+            if not skip_damaged:
+                raise
+            warnings.warn(f"skipped: {error}", stacklevel=2)
+
+
+def frame_batches(
+    paths: list[Path], batch_size: int, seed: int, first_step: int = 0, skip_damaged: bool = False
+) -> Iterator[np.ndarray]:
     """Random batches of frames, uint8 (B, 64, 64, 3), forever.
 
     A few episodes at a time are in memory; for a hundred steps the batches come from those. Batch number `step`
@@ -88,7 +102,10 @@ def frame_batches(paths: list[Path], batch_size: int, seed: int, first_step: int
     for step in range(first_step, 2**62):
         if step == first_step or step % chunk_steps == 0:
             chosen = np.random.default_rng([seed, step // chunk_steps, 0]).permutation(len(paths))[:chunk_episodes]
-            frames = np.concatenate([load_episode(paths[index]).obs for index in chosen])
+            drives = [episode.obs for episode in load_episodes([paths[index] for index in chosen], skip_damaged)]
+            if not drives:
+                raise ValueError(f"all {len(chosen)} episodes drawn from {paths[0].parent} are damaged; delete them and run python -m wmlib collect again")
+            frames = np.concatenate(drives)
         rows = np.random.default_rng([seed, step, 1]).integers(len(frames), size=batch_size)
         yield frames[rows]
 

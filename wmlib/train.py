@@ -15,7 +15,7 @@ from wmlib.checkpoint import (
     append_line, describe, file_hash, keep_lines, load_into, load_progress, save_progress, save_weights, to_half,
 )  # fmt: skip
 from wmlib.config import Config, MDNRNNConfig, VAEConfig, to_dict
-from wmlib.data import EpisodeStore, Latents, frame_batches, load_episode, sequence_batches
+from wmlib.data import EpisodeStore, Latents, frame_batches, load_episodes, sequence_batches
 from wmlib.mdnrnn import MDNRNN, mixture_nll
 from wmlib.parallel import run
 from wmlib.vae import VAE, to_float, vae_loss
@@ -79,7 +79,7 @@ def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(key)
 
 
-def vae_stage(config: Config, folder: Path, device: str = "cpu") -> Iterator[tuple[int, Metrics]]:
+def vae_stage(config: Config, folder: Path, device: str = "cpu", skip_damaged: bool = False) -> Iterator[tuple[int, Metrics]]:
     """Train V on a run's episodes and keep it in `folder`/vae; continues what a stop left behind."""
     torch.manual_seed(config.seed)
     vae = new_models(config)[0].to(device, memory_format=torch.channels_last)
@@ -87,16 +87,16 @@ def vae_stage(config: Config, folder: Path, device: str = "cpu") -> Iterator[tup
     paths = EpisodeStore(folder / "episodes").paths()
 
     def loop(first_step: int):
-        batches = frame_batches(paths, config.vae.batch_size, config.seed, first_step)
+        batches = frame_batches(paths, config.vae.batch_size, config.seed, first_step, skip_damaged)
         return train_vae(config.vae, vae, batches, optimizer, config.seed, first_step)
 
     meta = {"config": to_dict(config), "seed": config.seed, "device": device, "data_sha256": data_hash(paths)}
     yield from _kept(folder / "vae", vae, optimizer, config.vae.steps, loop, meta)
 
 
-def mdnrnn_stage(config: Config, folder: Path, device: str = "cpu") -> Iterator[tuple[int, Metrics]]:
+def mdnrnn_stage(config: Config, folder: Path, device: str = "cpu", skip_damaged: bool = False) -> Iterator[tuple[int, Metrics]]:
     """Encode a run's episodes with its V, train M on them, keep it in `folder`/mdnrnn; continues after a stop."""
-    for share in encode_episodes(config, folder):
+    for share in encode_episodes(config, folder, skip_damaged):
         yield 0, {"share of frames encoded": share}
     latents = Latents.load(folder / "latents.npz")
     torch.manual_seed(config.seed)
@@ -131,7 +131,7 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
     (folder / "progress.safetensors").unlink(missing_ok=True)
 
 
-def encode_episodes(config: Config, folder: Path) -> Iterator[float]:
+def encode_episodes(config: Config, folder: Path, skip_damaged: bool = False) -> Iterator[float]:
     """Keep mu and logvar of every frame of a run in `folder`/latents.npz, on all cores, once; yields the share done."""
     path = folder / "latents.npz"
     if path.exists():
@@ -139,18 +139,18 @@ def encode_episodes(config: Config, folder: Path) -> Iterator[float]:
     load_into(new_models(config)[0], folder / "vae")  # a missing or damaged V is reported before the work begins
     paths = EpisodeStore(folder / "episodes").paths()
     parts = []
-    for part in run(encode_block, [(config, folder, paths[i : i + 8]) for i in range(0, len(paths), 8)]):
+    for part in run(encode_block, [(config, folder, paths[i : i + 8], skip_damaged) for i in range(0, len(paths), 8)]):
         parts.append(part)
         yield min(1.0, 8 * len(parts) / len(paths))
     Latents(*(sum(lists, []) for lists in zip(*parts))).save(path)
 
 
-def encode_block(config: Config, folder: Path, paths: list[Path]) -> tuple[list, list, list]:
+def encode_block(config: Config, folder: Path, paths: list[Path], skip_damaged: bool) -> tuple[list, list, list]:
     """mu, logvar and action of some episodes, in lists."""
     vae = new_models(config)[0]
     load_into(vae, folder / "vae")
-    found = [encode_frames(vae, load_episode(path).obs) for path in paths]
-    return [mu for mu, _ in found], [logvar for _, logvar in found], [load_episode(path).action for path in paths]
+    found = [(*encode_frames(vae, episode.obs), episode.action) for episode in load_episodes(paths, skip_damaged)]
+    return tuple(map(list, zip(*found))) or ([], [], [])
 
 
 @torch.inference_mode()

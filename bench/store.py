@@ -1,0 +1,126 @@
+"""Formats for stored frames: bytes on disk, how fast an episode is written, how fast V's batches come, on the same frames.
+
+PNG holds an episode's frames in one tall picture. HDF5 and Zarr, where installed, keep one compressed chunk a frame, so
+that a batch reads only its own frames; the others read a whole episode. Zarr is as its documentation suggests (Zstandard).
+"""
+
+import statistics
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from wmlib.collect import BrownianPolicy
+from wmlib.data import EpisodeStore, frame_batches, load_episode
+from wmlib.envs.task import CAR_RACING
+from wmlib.envs.vector import VectorEnv
+from wmlib.rollout import episodes
+
+EPISODES, STEPS, BATCH, BATCHES = 12, 1_000, 50, 200
+
+
+def write_deflate(path, frames, level):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as file:
+        with file.open("frames.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, frames)
+
+
+def read_npz(path):
+    with np.load(path) as file:
+        return file["frames"]
+
+
+def write_png(path, frames):
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    path.write_bytes(cv2.imencode(".png", frames.reshape(-1, *frames.shape[2:]), settings)[1].tobytes())
+
+
+def read_png(path):
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED).reshape(-1, 64, 64, 3)
+
+
+def formats():
+    """How each format writes an episode's frames, and reads all of them or the given rows, by name."""
+    found = {
+        "npz, level 6": (lambda path, frames: write_deflate(path, frames, 6), read_npz, None),
+        "npz, level 1": (lambda path, frames: write_deflate(path, frames, 1), read_npz, None),
+        "npy, raw": (np.save, np.load, lambda path, rows: np.load(path, mmap_mode="r")[rows]),
+        "png": (write_png, read_png, None),
+    }
+    try:
+        import h5py
+
+        def write_hdf5(path, frames):
+            with h5py.File(path, "w") as file:
+                file.create_dataset("frames", data=frames, chunks=(1, 64, 64, 3), compression="gzip", compression_opts=1)
+
+        def read_hdf5(path, rows=slice(None)):
+            with h5py.File(path) as file:
+                return file["frames"][rows]
+
+        found["hdf5"] = (write_hdf5, read_hdf5, read_hdf5)
+    except ImportError:
+        print("h5py is not installed: left out")
+    try:
+        import zarr
+
+        def write_zarr(path, frames):
+            array = zarr.create_array(str(path), shape=frames.shape, dtype=frames.dtype, chunks=(1, 64, 64, 3), shards=frames.shape)
+            array[:] = frames
+
+        found["zarr"] = (write_zarr, lambda path: zarr.open_array(str(path))[:], lambda path, rows: zarr.open_array(str(path)).oindex[rows])
+    except ImportError:
+        print("zarr is not installed: left out")
+    return found
+
+
+def size(path):
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def timed(call):
+    start = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - start, answer
+
+
+def main():
+    """Print a line for each format, then what the store's own batches reach."""
+    env, policy = VectorEnv(CAR_RACING.make, 1, STEPS), BrownianPolicy()
+    drives = [episodes(env, policy, [seed], seed)[0] for seed in range(EPISODES)]
+    found = formats()
+    rows = {name: {"write": [], "read": [], "bytes": 0} for name in found}
+    frames = sum(len(drive.obs) for drive in drives)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, drive in enumerate(drives):  # every format takes its turn at every episode
+            for name, (write, read, read_rows) in found.items():
+                path = Path(folder) / f"{name}{index}{'.npy' if 'npy' in name else ''}"
+                rows[name]["write"].append(len(drive.obs) / timed(lambda: write(path, drive.obs))[0])
+                seconds, back = timed(lambda: read(path))
+                assert np.array_equal(back, drive.obs), f"{name} lost something"
+                rows[name]["read"].append(len(drive.obs) / seconds)
+                rows[name]["bytes"] += size(path)
+                if read_rows:  # one frame from here and there, as a batch needs it
+                    chosen = np.sort(np.random.default_rng(index).choice(len(drive.obs), 5, replace=False))
+                    rows[name].setdefault("rows", []).append(5 / timed(lambda: read_rows(path, chosen))[0])
+        store = EpisodeStore(Path(folder) / "store")
+        for index, drive in enumerate(drives):
+            store.save(index, drive)
+        batches = frame_batches(store.paths(), BATCH, seed=0)
+        seconds, _ = timed(lambda: [next(batches) for _ in range(BATCHES)])
+    table = {
+        name: {
+            "bytes_per_frame": row["bytes"] / frames,
+            **{f"{what}_frames_per_s": statistics.median(row[what]) for what in ("write", "read", "rows") if what in row},
+        }
+        for name, row in rows.items()
+    }
+    print(f"{'':14}{'bytes a frame':>14}{'written a second':>18}{'read a second':>15}{'single frames a second':>24}")
+    for name, row in table.items():
+        single = row.get("rows_frames_per_s")
+        print(f"{name:14}{row['bytes_per_frame']:14.0f}{row['write_frames_per_s']:18,.0f}{row['read_frames_per_s']:15,.0f}{f'{single:,.0f}' if single else '-':>24}")
+    print(f"the store's random batches: {BATCH * BATCHES / seconds:,.0f} frames/s")
+    return {"formats": table, "batches_frames_per_s": BATCH * BATCHES / seconds}
