@@ -68,10 +68,14 @@ def main():
             steps[name].append(seconds / STEPS)
         gaps = preprocess(np.array(films["stock"])).astype(int) - np.array(films["ours"])
         errors.extend(np.abs(gaps).mean((1, 2, 3)))
+    results = {"rounds": ROUNDS, "steps_a_round": STEPS, "seconds_a_step": {}, "seconds_a_reset": {}, "ours_times_as_fast_as": {}}
     for name in envs:
         median, reset = statistics.median(steps[name]), statistics.median(resets[name])
         print(f"{name:8}{1 / median:9.0f} steps/s{median * 1e3:9.3f} ms a step{reset * 1e3:8.1f} ms a reset")
-    for name in envs.keys() - {"ours"}:
+        results["seconds_a_step"][name], results["seconds_a_reset"][name] = median, reset
+    for name in [name for name in envs if name != "ours"]:
         ratio = statistics.median(theirs / ours for theirs, ours in zip(steps[name], steps["ours"], strict=True))
         print(f"ours is {ratio:.1f} times as fast as {name} (median over {ROUNDS} rounds of {STEPS} steps)")
+        results["ours_times_as_fast_as"][name] = ratio
     print(f"mean absolute pixel error against stock: {np.mean(errors):.2f} of 255, worst frame {max(errors):.2f}")
+    return results | {"pixel_error_mean": float(np.mean(errors)), "pixel_error_worst_frame": float(max(errors))}

@@ -1,25 +1,32 @@
-"""Formats for stored frames: bytes on disk, how fast an episode is written, how fast V's batches come, on the same frames.
+"""Formats for stored frames, on the same drives: bytes on disk, how fast they are written and read; and V's batches.
 
-PNG holds an episode's frames in one tall picture. HDF5 and Zarr, where installed, keep one compressed chunk a frame, so
-that a batch reads only its own frames; the others read a whole episode. Zarr is as its documentation suggests (Zstandard).
+PNG holds an episode's frames in one tall picture. HDF5 and Zarr, where installed, compress an episode as one chunk, or
+each frame by itself, so that single frames can be read. Zarr compresses with Zstandard, HDF5 and npz with deflate.
 """
 
 import statistics
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from wmlib.collect import BrownianPolicy
+from wmlib.config import LAPTOP
 from wmlib.data import EpisodeStore, frame_batches, load_episode
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import episodes
+from wmlib.train import train_vae
+from wmlib.vae import VAE
 
-EPISODES, STEPS, BATCH, BATCHES = 12, 1_000, 50, 200
+EPISODES, STEPS = 32, 1_000
+BATCH, BATCHES = LAPTOP.vae.batch_size, 300
+FRAME = (1, 64, 64, 3)
 
 
 def write_deflate(path, frames, level):
@@ -53,25 +60,30 @@ def formats():
     try:
         import h5py
 
-        def write_hdf5(path, frames):
+        def write_hdf5(path, frames, chunks):
             with h5py.File(path, "w") as file:
-                file.create_dataset("frames", data=frames, chunks=(1, 64, 64, 3), compression="gzip", compression_opts=1)
+                file.create_dataset("frames", data=frames, chunks=chunks, compression="gzip", compression_opts=1)
 
         def read_hdf5(path, rows=slice(None)):
             with h5py.File(path) as file:
                 return file["frames"][rows]
 
-        found["hdf5"] = (write_hdf5, read_hdf5, read_hdf5)
+        found["hdf5, episodes"] = (lambda path, frames: write_hdf5(path, frames, frames.shape), read_hdf5, None)
+        found["hdf5, frames"] = (lambda path, frames: write_hdf5(path, frames, FRAME), read_hdf5, read_hdf5)
     except ImportError:
         print("h5py is not installed: left out")
     try:
         import zarr
 
-        def write_zarr(path, frames):
-            array = zarr.create_array(str(path), shape=frames.shape, dtype=frames.dtype, chunks=(1, 64, 64, 3), shards=frames.shape)
-            array[:] = frames
+        def write_zarr(path, frames, chunks):
+            shards = frames.shape if chunks == FRAME else None
+            zarr.create_array(str(path), shape=frames.shape, dtype=frames.dtype, chunks=chunks, shards=shards)[:] = frames
 
-        found["zarr"] = (write_zarr, lambda path: zarr.open_array(str(path))[:], lambda path, rows: zarr.open_array(str(path)).oindex[rows])
+        def read_zarr(path, rows=slice(None)):
+            return zarr.open_array(str(path)).oindex[rows]
+
+        found["zarr, episodes"] = (lambda path, frames: write_zarr(path, frames, frames.shape), read_zarr, None)
+        found["zarr, frames"] = (lambda path, frames: write_zarr(path, frames, FRAME), read_zarr, read_zarr)
     except ImportError:
         print("zarr is not installed: left out")
     return found
@@ -110,7 +122,9 @@ def main():
         for index, drive in enumerate(drives):
             store.save(index, drive)
         batches = frame_batches(store.paths(), BATCH, seed=0)
-        seconds, _ = timed(lambda: [next(batches) for _ in range(BATCHES)])
+        seconds, _ = timed(lambda: sum(len(next(batches)) for _ in range(BATCHES)))
+        vae, kept = VAE().to(memory_format=torch.channels_last), [next(batches)] * 30
+        training, _ = timed(lambda: list(train_vae(replace(LAPTOP.vae, steps=len(kept)), vae, iter(kept))))
     table = {
         name: {
             "bytes_per_frame": row["bytes"] / frames,
@@ -118,9 +132,10 @@ def main():
         }
         for name, row in rows.items()
     }
-    print(f"{'':14}{'bytes a frame':>14}{'written a second':>18}{'read a second':>15}{'single frames a second':>24}")
+    print(f"{'':16}{'bytes a frame':>14}{'written a second':>18}{'read a second':>15}{'single frames a second':>24}")
     for name, row in table.items():
-        single = row.get("rows_frames_per_s")
-        print(f"{name:14}{row['bytes_per_frame']:14.0f}{row['write_frames_per_s']:18,.0f}{row['read_frames_per_s']:15,.0f}{f'{single:,.0f}' if single else '-':>24}")
-    print(f"the store's random batches: {BATCH * BATCHES / seconds:,.0f} frames/s")
-    return {"formats": table, "batches_frames_per_s": BATCH * BATCHES / seconds}
+        single = f"{row['rows_frames_per_s']:,.0f}" if "rows_frames_per_s" in row else "-"
+        print(f"{name:16}{row['bytes_per_frame']:14.0f}{row['write_frames_per_s']:18,.0f}{row['read_frames_per_s']:15,.0f}{single:>24}")
+    speeds = {"batches_frames_per_s": BATCH * BATCHES / seconds, "training_frames_per_s": BATCH * len(kept) / training}
+    print("the store's random batches: {batches_frames_per_s:,.0f} frames/s; V trains on {training_frames_per_s:,.0f}".format(**speeds))
+    return {"formats": table, **speeds}

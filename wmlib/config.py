@@ -105,7 +105,7 @@ QUICK = Config(
 LAPTOP = Config(
     preset="laptop",
     seed=0,
-    collect=CollectConfig(episodes=400, max_steps=1_000, policy="brownian"),
+    collect=CollectConfig(episodes=1_000, max_steps=1_000, policy="brownian"),
     vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=5e-4, steps=2_400),
     mdnrnn=MDNRNNConfig(
         hidden_size=256, num_mixtures=5, batch_size=32, sequence_length=200,

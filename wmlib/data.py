@@ -63,9 +63,12 @@ class EpisodeStore:
         return paths
 
     def save(self, index: int, episode: Episode) -> None:
-        """Keep an episode under its index, atomically."""
+        """Keep an episode under its index, atomically: an npz, deflated at the level that costs less time than driving."""
         content = io.BytesIO()
-        np.savez_compressed(content, **vars(episode))
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            for name, value in vars(episode).items():
+                with file.open(f"{name}.npy", "w") as entry:
+                    np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
         write_atomically(self.path(index), content.getvalue())
 
 

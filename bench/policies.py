@@ -1,0 +1,97 @@
+"""Where random policies get, and what a V and an M that saw only their drives make of a good driver's frames.
+
+For each policy: tiles visited, speed, distance from the start, how many directions the frames vary in; then QUICK's V and
+M are trained on its drives and asked about the shipped agent's: V for the frame itself, M for the next one.
+"""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wmlib import parallel
+from wmlib.agent import Agent, load_world_model
+from wmlib.collect import POLICIES, collect, random_network
+from wmlib.config import QUICK, SELECT_SEEDS, resolve, to_dict
+from wmlib.checkpoint import write_json
+from wmlib.data import Episode, EpisodeStore, load_episode
+from wmlib.envs.task import CAR_RACING
+from wmlib.envs.vector import VectorEnv
+from wmlib.rollout import episodes, rollout
+from wmlib.train import mdnrnn_stage, vae_stage
+from wmlib.vae import to_float
+
+DRIVES, STEPS, SEEDS = 48, 1_000, (0, 1)
+
+
+def reach(policy: str, seed: int) -> dict[str, float]:
+    """One drive's tiles visited, mean speed and farthest distance from the start, in world units."""
+    driver = random_network(seed) if policy == "random_network" else POLICIES[policy]()
+    env = VectorEnv(CAR_RACING.make, 1, STEPS)
+    places, speeds = [], []
+    for _ in rollout(env, driver, [seed], seed):
+        hull = env.envs[0].unwrapped.car.hull
+        places.append(tuple(hull.position))
+        speeds.append(hull.linearVelocity.length)
+    far = np.linalg.norm(np.array(places) - places[0], axis=1).max()
+    return {"tiles": env.envs[0].unwrapped.tile_visited_count, "speed": float(np.mean(speeds)), "farthest": float(far)}
+
+
+def directions(frames: np.ndarray) -> float:
+    """In how many directions frames (N, 64, 64, 3) vary: the participation ratio of their principal components."""
+    flat = frames.reshape(len(frames), -1).astype(np.float32) / 255
+    power = np.linalg.svd(flat - flat.mean(0), compute_uv=False) ** 2
+    return float(power.sum() ** 2 / (power**2).sum())
+
+
+@torch.inference_mode()
+def errors(folder: Path, drives: list[Episode]) -> tuple[float, float]:
+    """Squared error a frame, summed over the image: V's of the frame itself, V and M's of the next one, on some drives."""
+    model = load_world_model(folder)
+    seen, expected = [], []
+    for drive in drives:
+        x = to_float(drive.obs)
+        z, _ = model.vae.encode(x)
+        h, _ = model.mdnrnn.memory(z[None, :-1], torch.from_numpy(drive.action)[None])
+        mixture = model.mdnrnn.mixture(h)
+        mean = (mixture.logits.softmax(-1) * mixture.mu).sum(-1)[0]
+        seen.append((model.vae.decode(z) - x).square().sum((1, 2, 3)))
+        expected.append((model.vae.decode(mean) - x[1:]).square().sum((1, 2, 3)))
+    return torch.cat(seen).mean().item(), torch.cat(expected).mean().item()
+
+
+def measured(policy: str, drives: list[Episode]) -> dict[str, float]:
+    """All that is said of a policy: means over its drives, and over the seeds of V and M."""
+    driven = list(parallel.run(reach, [(policy, seed) for seed in range(DRIVES)]))
+    found = {name: float(np.mean([drive[name] for drive in driven])) for name in driven[0]}
+    found |= {"directions": [], "seen_error": [], "expected_error": []}
+    for seed in SEEDS:
+        config = replace(QUICK, seed=seed, collect=replace(QUICK.collect, max_steps=STEPS, policy=policy))
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_json(folder / "config.json", to_dict(config))
+            for stage in (collect(config, folder / "episodes"), vae_stage(config, folder), mdnrnn_stage(config, folder)):
+                for _ in stage:
+                    pass
+            kept = [load_episode(path).obs[50::25] for path in EpisodeStore(folder / "episodes").paths()]
+            found["directions"].append(directions(np.concatenate(kept)))
+            for key, error in zip(("seen_error", "expected_error"), errors(folder, drives)):
+                found[key].append(error)
+    return found
+
+
+def main():
+    """Print a line for each policy."""
+    agent = Agent.load("data/pretrained/car_racing")
+    drives = episodes(VectorEnv(CAR_RACING.make, 4, STEPS), agent, list(SELECT_SEEDS[500:504]), 0)
+    drives = [Episode(drive.obs[50:], drive.action[50:], drive.reward[50:], drive.terminated, drive.seed) for drive in drives]
+    results = {}
+    print(f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}{'directions':>12}{'frame error':>13}{'next frame':>12}")
+    for policy in (*POLICIES, "random_network"):
+        found = results[policy] = measured(policy, drives)
+        columns = found["tiles"], found["speed"], found["farthest"], *(np.mean(found[key]) for key in ("directions", "seen_error", "expected_error"))
+        print("{:16}{:7.1f}{:7.1f}{:10.0f}{:12.1f}{:13.1f}{:12.1f}".format(policy, *columns), flush=True)
+    parallel.stop()
+    return {"drives": DRIVES, "steps": STEPS, "policies": results}
