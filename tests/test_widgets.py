@@ -1,16 +1,20 @@
-"""The player: keys become actions, drives become scores, and the browser shows what the environment shows."""
+"""The player: keys become actions, drives become scores. The explorer: sliders become frames. Both also in a browser."""
 
+import io
 import json
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from browser import open_notebook, troubles
+import torch
+from PIL import Image
+from browser import open_notebook, run_all, troubles
 
 from wmlib import plots
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.widgets import Player, steer
+from wmlib.vae import VAE, to_float, to_uint8
+from wmlib.widgets import LatentExplorer, Player, steer
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
@@ -86,10 +90,57 @@ def test_every_message_is_answered_with_the_frame(player, monkeypatch):
     assert sent[1][0]["status"].startswith("step 1, ") and "the drive is over" in sent[4][0]["status"]
 
 
-def test_where_no_kernel_runs_the_poster_is_shown(player):
-    data, metadata = player._repr_mimebundle_()
+@pytest.mark.parametrize("name, text", [("player", "a strip of frames from a drive"), ("explorer", "rows of decoded frames")])
+def test_where_no_kernel_runs_the_poster_is_shown(request, name, text):
+    data, metadata = request.getfixturevalue(name)._repr_mimebundle_()
     assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} <= data.keys()
-    assert data["text/plain"] == "a strip of frames from a drive" == metadata["image/png"]["alt"]
+    assert data["text/plain"] == text == metadata["image/png"]["alt"]
+
+
+@pytest.fixture
+def explorer():
+    torch.manual_seed(0)
+    frames = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    return LatentExplorer(VAE(), frames, plots.picture(plt.figure(), "rows of decoded frames"), sliders=6)
+
+
+def shown(image) -> np.ndarray:
+    """The frame in an enlarged picture."""
+    return np.array(Image.open(io.BytesIO(image.value)))[2::4, 2::4]
+
+
+@torch.inference_mode()
+def decoded(explorer, z) -> np.ndarray:
+    return to_uint8(explorer.vae.decode(z[None]))[0]
+
+
+@torch.inference_mode()
+def test_the_explorer_starts_with_a_frame_and_its_reconstruction(explorer):
+    mu, logvar = explorer.vae.encode(to_float(explorer.frames))
+    assert np.array_equal(shown(explorer.original), explorer.frames[0])
+    assert np.array_equal(shown(explorer.decoded), decoded(explorer, mu[0]))
+    normal = torch.distributions.Normal
+    kl = torch.distributions.kl_divergence(normal(mu, (logvar / 2).exp()), normal(0.0, 1.0)).mean(0)
+    assert explorer.latents == kl.topk(6).indices.tolist()
+
+
+def test_a_slider_moves_its_latent_and_no_other(explorer):
+    z = torch.from_numpy(explorer.mu[0].copy())
+    z[explorer.latents[2]] = explorer.sliders[2].value = -1.5
+    assert np.array_equal(shown(explorer.decoded), decoded(explorer, z))
+    assert explorer.status.value.endswith("your z")
+
+
+def test_another_frame_or_reset_brings_mu_back(explorer):
+    explorer.randomise()
+    assert len({slider.value for slider in explorer.sliders}) == 6
+    explorer.picker.value = 3
+    for _ in range(2):
+        assert np.array_equal(shown(explorer.original), explorer.frames[3])
+        assert np.array_equal(shown(explorer.decoded), decoded(explorer, torch.from_numpy(explorer.mu[3])))
+        assert explorer.status.value.endswith("mu")
+        explorer.randomise()
+        explorer.reset()
 
 
 def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
@@ -118,4 +169,21 @@ def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
     assert line.inner_text() == paused and "points" in paused
     player.get_by_role("button", name="start again").click()
     page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) < 50")
+    assert troubles(page) == []
+
+
+def test_a_slider_in_the_browser_redraws_the_frame(page):
+    open_notebook(page, "02_vae.ipynb")
+    run_all(page)
+    explorer = page.locator(".jp-OutputArea-output:has(.widget-slider)").first
+    explorer.scroll_into_view_if_needed()
+    pictures = explorer.locator("img")
+    before = [pictures.nth(i).get_attribute("src") for i in range(2)]
+    handle = explorer.locator(".noUi-handle").nth(1)
+    handle.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("([image, before]) => image.src !== before", arg=[pictures.nth(1).element_handle(), before[1]])
+    assert pictures.nth(0).get_attribute("src") == before[0]
+    assert all(pictures.nth(i).evaluate("image => image.naturalWidth") == 256 for i in range(2))
     assert troubles(page) == []

@@ -51,6 +51,13 @@ def picture(figure: Figure, alt: str) -> Picture:
     return Picture(content.getvalue(), alt)
 
 
+def png(frame: np.ndarray, side: int = 256) -> bytes:
+    """A frame, uint8 (64, 64, 3), enlarged to side x side hard-edged pixels, as a PNG's bytes."""
+    content = io.BytesIO()
+    Image.fromarray(frame).resize((side, side), Image.Resampling.NEAREST).save(content, format="png", compress_level=1)
+    return content.getvalue()
+
+
 def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle:
     """Display a figure with alt text; given the handle of an earlier one, replace that picture in place."""
     still = picture(figure, alt)

@@ -37,7 +37,9 @@ def train_vae(
     optimizer = optimizer or torch.optim.Adam(vae.parameters(), config.learning_rate)
     for step in range(first_step, config.steps):
         x = to_float(next(batches)).to(device)
-        recon, mu, logvar = vae(x, _generator(seed, step, device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
+            seen = vae(x, _generator(seed, step, device))
+        recon, mu, logvar = (part.float() for part in seen)  # the loss stays in fp32
         loss, metrics = vae_loss(recon, x, mu, logvar, config.kl_tolerance)
         _descend(loss, optimizer, step)
         yield step + 1, {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}}
@@ -61,6 +63,14 @@ def train_mdnrnn(
         loss = mixture_nll(mixture, z[:, 1:]).mean()
         _descend(loss, optimizer, step, clip=config.gradient_clip)
         yield step + 1, {"loss": loss.item()}
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies in bf16 itself, at twice the rate or more; elsewhere V trains in fp32."""
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _descend(loss: torch.Tensor, optimizer: torch.optim.Adam, step: int, clip: float = math.inf) -> None:

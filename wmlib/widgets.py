@@ -7,16 +7,33 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import anywidget
+import ipywidgets
 import numpy as np
+import torch
 import traitlets
 
+from wmlib import plots
 from wmlib.checkpoint import append_line
 from wmlib.dream import DreamEnv
 from wmlib.envs.vector import VectorEnv
 from wmlib.plots import Picture
+from wmlib.train import encode_frames
+from wmlib.vae import VAE, kl_to_standard_normal, to_uint8
 
 
-class Player(anywidget.AnyWidget):
+class _Posted:
+    """A widget that leaves `poster`, a picture, where no kernel runs."""
+
+    poster: Picture
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        widget = super()._repr_mimebundle_(**kwargs)
+        data, metadata = widget if isinstance(widget, tuple) else (widget, {})
+        still, alt = self.poster._repr_mimebundle_()
+        return {**(data or {}), **still}, {**metadata, **alt}
+
+
+class Player(_Posted, anywidget.AnyWidget):
     """A car in the reader's own hands: keys in, frames out.
 
     The browser is the clock. It asks for a step at most 50 times a second, and only when it has painted the last one, so
@@ -71,15 +88,71 @@ class Player(anywidget.AnyWidget):
         status = f"step {self.steps}, {self.total:.0f} points" + ("; the drive is over" if self.over else "")
         self.send({"status": status, "over": self.over}, [np.ascontiguousarray(self.frame(self.obs)).tobytes()])
 
-    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        widget = super()._repr_mimebundle_(**kwargs)
-        data, metadata = widget if isinstance(widget, tuple) else (widget, {})
-        still, alt = self.poster._repr_mimebundle_()
-        return {**(data or {}), **still}, {**metadata, **alt}
-
 
 def steer(action: np.ndarray, pressed: Collection[str]) -> np.ndarray:
     """The next action (3,) of a person with keys: the wheel turns by a tenth a step, the pedals go half way down."""
     target = float("right" in pressed) - float("left" in pressed)
     wheel = action[0] + np.clip(target - action[0], -0.1, 0.1)
     return np.array([wheel, 0.5 * ("gas" in pressed), 0.5 * ("brake" in pressed)], np.float32)
+
+
+class LatentExplorer(_Posted, ipywidgets.VBox):
+    """One frame, what V makes of it, and a slider for each of the latents that V uses most."""
+
+    def __init__(self, vae: VAE, frames: np.ndarray, poster: Picture, sliders: int = 8):
+        """frames: uint8 (N, 64, 64, 3), those to choose from; how much V uses a latent is its mean KL over them."""
+        self.vae, self.frames, self.poster = vae.eval(), frames, poster
+        self.mu, logvar = encode_frames(vae, frames)  # (N, Z)
+        usage = kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(logvar)).mean(dim=0)
+        self.latents = usage.argsort(descending=True)[:sliders].tolist()
+        self.rng, self.moving = np.random.default_rng(0), False
+        reach = float(max(3, np.ceil(np.abs(self.mu[:, self.latents]).max())))
+        wide = {"width": "400px"}
+        self.picker = ipywidgets.IntSlider(0, 0, len(frames) - 1, description="frame", layout=wide)
+        self.sliders = [
+            ipywidgets.FloatSlider(0, min=-reach, max=reach, step=0.1, description=f"latent {latent}", readout_format=".1f", layout=wide)
+            for latent in self.latents
+        ]
+        self.original, self.decoded = (ipywidgets.Image(layout={"width": "224px", "height": "224px"}) for _ in range(2))
+        self.status = ipywidgets.Label()
+        buttons = {
+            "reset": ipywidgets.Button(description="reset", tooltip="all latents back to what V encodes"),
+            "random": ipywidgets.Button(description="random", tooltip="these latents drawn from N(0, 1)"),
+        }
+        controls = ipywidgets.VBox([self.picker, *self.sliders, ipywidgets.HBox(list(buttons.values()))])
+        pictures = ipywidgets.VBox([ipywidgets.HBox([self.original, self.decoded]), self.status])
+        super().__init__([ipywidgets.HBox([controls, pictures])])
+        self.picker.observe(lambda change: self.reset(), "value")
+        for slider in self.sliders:
+            slider.observe(lambda change: self.draw(), "value")
+        buttons["reset"].on_click(lambda button: self.reset())
+        buttons["random"].on_click(lambda button: self.randomise())
+        self.reset()
+
+    def reset(self) -> None:
+        """The sliders to mu of the chosen frame."""
+        self.original.value = plots.png(self.frames[self.picker.value])
+        self.move(self.mu[self.picker.value, self.latents])
+
+    def randomise(self) -> None:
+        """The sliders to draws from the prior."""
+        self.move(self.rng.standard_normal(len(self.sliders)))
+
+    def move(self, values: np.ndarray) -> None:
+        """All sliders at once, and one drawing."""
+        self.moving = True
+        for slider, value in zip(self.sliders, values):
+            slider.value = float(value)
+        self.moving = False
+        self.draw()
+
+    @torch.inference_mode()
+    def draw(self) -> None:
+        """Decode what the sliders say; a latent without a slider keeps the chosen frame's mu."""
+        if self.moving:
+            return
+        mu = torch.from_numpy(self.mu[self.picker.value])
+        z = mu.clone()
+        z[self.latents] = torch.tensor([slider.value for slider in self.sliders])
+        self.decoded.value = plots.png(to_uint8(self.vae.decode(z[None]))[0])
+        self.status.value = f"left: the frame; right: decoded from {'mu' if torch.allclose(z, mu, atol=0.05) else 'your z'}"
