@@ -33,7 +33,7 @@ figures: $(READY) ## redraw all of figures/
 
 notebooks: $(READY) ## run all notebooks and save them with their outputs
 	$(VENV_PYTHON) -m nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $(NOTEBOOKS)
 
 $(READY): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c "$(SUITABLE)" 2>/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }
