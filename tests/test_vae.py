@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8, vae_loss
+from wmlib.vae import VAE, PixelToPatch, kl_to_standard_normal, to_float, to_uint8, vae_loss
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,18 @@ def literal_loss(recon, x, mu, logvar, kl_tolerance):
         kl = sum(-0.5 * (1 + lv - m**2 - np.exp(lv)) for m, lv in zip(mu[b], logvar[b]))
         total += error + max(kl, kl_tolerance * mu.shape[1])
     return total / len(x)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_pixel_becomes_a_patch_as_by_torchs_transposed_convolution(memory_format):
+    torch.manual_seed(0)
+    layer = PixelToPatch(6, 4, kernel_size=5, stride=2).to(memory_format=memory_format)
+    x = torch.randn(3, 6, 1, 1, requires_grad=True)
+    expected = torch.nn.functional.conv_transpose2d(x, layer.weight, layer.bias, stride=2)
+    torch.testing.assert_close(layer(x), expected)
+    direction, inputs = torch.randn(3, 4, 5, 5), (x, layer.weight, layer.bias)
+    for ours, theirs in zip(torch.autograd.grad(layer(x), inputs, direction), torch.autograd.grad(expected, inputs, direction)):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("z_size, count", [(32, 4_348_547), (64, 4_446_915)])

@@ -98,10 +98,10 @@ def frame_batches(
 ) -> Iterator[np.ndarray]:
     """Random batches of frames, uint8 (B, 64, 64, 3), forever.
 
-    A few episodes at a time are in memory; for a hundred steps the batches come from those. Batch number `step`
+    A few episodes at a time are in memory; for some hundred steps the batches come from those. Batch number `step`
     is the same whatever `first_step` is, so a training resumes on the frames that it would have seen.
     """
-    chunk_steps, chunk_episodes = 100, min(32, len(paths))
+    chunk_steps, chunk_episodes = 300, min(32, len(paths))  # reading is then a twentieth of V's training
     for step in range(first_step, 2**62):
         if step == first_step or step % chunk_steps == 0:
             chosen = np.random.default_rng([seed, step // chunk_steps, 0]).permutation(len(paths))[:chunk_episodes]
