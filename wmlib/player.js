@@ -26,7 +26,7 @@ function render({ model, el }) {
     player.setAttribute("aria-label", model.get("label"));
     const brush = canvas.getContext("2d");
     const pressed = new Set();
-    let playing = false, over = false, waiting = false, asked = 0;
+    let playing = false, over = false, waiting = false, asked = 0, drive = 0;
 
     function ask(content) {
         waiting = true;
@@ -34,7 +34,9 @@ function render({ model, el }) {
         model.send(content);
     }
 
-    function paint({ status, over: ended }, [view]) {
+    function paint({ status, over: ended, drive: number }, [view]) {
+        if (number < drive) return; // a late answer about the drive before
+        drive = number;
         const rgb = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
         const image = brush.createImageData(64, 64);
         for (let pixel = 0; pixel < 64 * 64; pixel++) {
@@ -58,9 +60,9 @@ function render({ model, el }) {
     }
 
     function press(event) {
-        if (event.target !== player) return;
+        if (event.target !== player || event.ctrlKey || event.metaKey || event.altKey) return;
         if (event.code === "Escape") player.blur();
-        else if (event.code === "Space") playing ? pause() : play();
+        else if (event.code === "Space") { if (!event.repeat) playing ? pause() : play(); }
         else if (event.code in KEYS) pressed.add(KEYS[event.code]);
         else return;
         event.preventDefault(); // no scrolling
@@ -73,6 +75,7 @@ function render({ model, el }) {
     player.addEventListener("keyup", (event) => pressed.delete(KEYS[event.code]));
     canvas.addEventListener("click", () => { player.focus(); play(); });
     again.addEventListener("click", () => {
+        drive += 1;
         ask({ again: true });
         over = false;
         player.focus();

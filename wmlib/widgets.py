@@ -86,7 +86,7 @@ class Player(_Posted, anywidget.AnyWidget):
         elif "pressed" in content:
             self.step(content["pressed"])
         status = f"step {self.steps}, {self.total:.0f} points" + ("; the drive is over" if self.over else "")
-        self.send({"status": status, "over": self.over}, [np.ascontiguousarray(self.frame(self.obs)).tobytes()])
+        self.send({"status": status, "over": self.over, "drive": self.drives}, [np.ascontiguousarray(self.frame(self.obs)).tobytes()])
 
 
 def steer(action: np.ndarray, pressed: Collection[str]) -> np.ndarray:

@@ -1,0 +1,66 @@
+"""python -m wmlib.exercises writes every exercise into its notebook, as a stub, and into the solutions."""
+
+import json
+from pathlib import Path
+
+from wmlib.config import resolve
+from wmlib.exercises import EXERCISES, Exercise
+
+TITLE = "exercises"  # the id of the cell behind which the exercises stand
+
+
+def cells(exercise: Exercise, code: str) -> list[dict]:
+    """Task, function and check as three cells of a notebook."""
+    task = f"### {exercise.name.replace('_', ' ').capitalize()}\n*({exercise.minutes} minutes)* {exercise.task}\n\n<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>"
+    texts = {"task": task, "code": code, "check": f"check({exercise.name})"}
+    return [_cell("markdown" if part == "task" else "code", f"{exercise.name}-{part}"[:64], text) for part, text in texts.items()]
+
+
+def with_stubs(notebook: dict, exercises: list[Exercise]) -> dict:
+    """A notebook with its exercises behind the cell `exercises`; cells that are the same keep their outputs."""
+    generated = [cell for exercise in exercises for cell in cells(exercise, exercise.stub)]
+    old = {cell["id"]: cell for cell in notebook["cells"]}
+    kept = [cell for cell in notebook["cells"] if cell["id"] not in {cell["id"] for cell in generated}]
+    place = [cell["id"] for cell in kept].index(TITLE) + 1
+    new = [old[cell["id"]] if _same(old.get(cell["id"]), cell) else cell for cell in generated]
+    return notebook | {"cells": kept[:place] + new + kept[place:]}
+
+
+def solutions(name: str, exercises: list[Exercise], metadata: dict) -> dict:
+    """The notebook of solutions."""
+    intro = f"# Solutions to {name}\n\nTry first: a check tells you more than a solution does. Each function below is one way among many."
+    imports = "import math\n\nimport torch\n\nfrom wmlib.exercises import check"
+    body = [cell for exercise in exercises for cell in cells(exercise, exercise.source)]
+    return {"cells": [_cell("markdown", "intro", intro), _cell("code", "imports", imports), *body], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def write(path: Path, notebook: dict) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def _cell(kind: str, id: str, text: str) -> dict:
+    cell = {"cell_type": kind, "id": id, "metadata": {}, "source": text.splitlines(keepends=True)}
+    return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
+
+
+def _same(old: dict | None, new: dict) -> bool:
+    return old is not None and "".join(old["source"]) == "".join(new["source"])
+
+
+def main() -> None:
+    """Write all of them."""
+    for name in sorted({exercise.notebook for exercise in EXERCISES.values()}):
+        exercises = [exercise for exercise in EXERCISES.values() if exercise.notebook == name]
+        path = resolve("notebooks") / f"{name}.ipynb"
+        notebook = json.loads(path.read_text())
+        write(path, with_stubs(notebook, exercises))
+        solved = path.parent / "solutions" / path.name
+        old = {cell["id"]: cell for cell in json.loads(solved.read_text())["cells"]} if solved.exists() else {}
+        new = solutions(name, exercises, notebook["metadata"])
+        new["cells"] = [old[cell["id"]] if _same(old.get(cell["id"]), cell) else cell for cell in new["cells"]]
+        write(solved, new)
+
+
+if __name__ == "__main__":
+    main()
