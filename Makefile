@@ -25,8 +25,7 @@ test: $(READY) ## set up once, run every test and every notebook
 	$(VENV_PYTHON) -m pytest --nbval tests notebooks
 
 agent: $(READY) ## train a whole agent from nothing (PRESET=laptop RUN=runs/my_agent); resumable
-	@for stage in collect train-vae train-mdnrnn evolve evaluate; do \
-		$(VENV_PYTHON) -m wmlib $$stage --preset $(PRESET) --run $(RUN) || exit; done
+	@$(VENV_PYTHON) -m wmlib agent --preset $(PRESET) --run $(RUN)
 
 figures: $(READY) ## redraw all of figures/
 	$(VENV_PYTHON) figures/draw.py

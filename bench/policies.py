@@ -13,9 +13,9 @@ import torch
 
 from wmlib import parallel
 from wmlib.agent import Agent, load_world_model
-from wmlib.collect import POLICIES, collect, random_network
-from wmlib.config import QUICK, SELECT_SEEDS, resolve, to_dict
 from wmlib.checkpoint import write_json
+from wmlib.collect import POLICIES, collect
+from wmlib.config import QUICK, SELECT_SEEDS, to_dict
 from wmlib.data import Episode, EpisodeStore, load_episode
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
@@ -28,10 +28,9 @@ DRIVES, STEPS, SEEDS = 48, 1_000, (0, 1)
 
 def reach(policy: str, seed: int) -> dict[str, float]:
     """One drive's tiles visited, mean speed and farthest distance from the start, in world units."""
-    driver = random_network(seed) if policy == "random_network" else POLICIES[policy]()
     env = VectorEnv(CAR_RACING.make, 1, STEPS)
     places, speeds = [], []
-    for _ in rollout(env, driver, [seed], seed):
+    for _ in rollout(env, POLICIES[policy](seed), [seed], seed):
         hull = env.envs[0].unwrapped.car.hull
         places.append(tuple(hull.position))
         speeds.append(hull.linearVelocity.length)
@@ -89,7 +88,7 @@ def main():
     drives = [Episode(drive.obs[50:], drive.action[50:], drive.reward[50:], drive.terminated, drive.seed) for drive in drives]
     results = {}
     print(f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}{'directions':>12}{'frame error':>13}{'next frame':>12}")
-    for policy in (*POLICIES, "random_network"):
+    for policy in POLICIES:
         found = results[policy] = measured(policy, drives)
         columns = found["tiles"], found["speed"], found["farthest"], *(np.mean(found[key]) for key in ("directions", "seen_error", "expected_error"))
         print("{:16}{:7.1f}{:7.1f}{:10.0f}{:12.1f}{:13.1f}{:12.1f}".format(policy, *columns), flush=True)

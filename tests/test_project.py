@@ -193,7 +193,7 @@ def test_no_text_for_readers_names_a_directory_of_somebodys_machine(tracked):
     ("saved to /home/ada/runs", True),
     ('"/Users/ada/wm.png"', True),
     ("see https://example.org/work/page", False),
-    ("figures/work/map.png and ~/work/map.png", False),
+    ("figures/home/map.png and ~/home/map.png", False),
 ])
 def test_the_search_for_such_a_directory_finds_it(text, caught):
     assert bool(HOME_PATH.search(text)) is caught

@@ -209,10 +209,10 @@ def test_no_two_stages_share_a_track():
 
 @pytest.mark.parametrize("policy", collect.POLICIES)
 def test_random_policies_stay_inside_the_action_space(policy):
-    driver = collect.POLICIES[policy]()
+    driver, frames = collect.POLICIES[policy](3), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     state, actions = driver.initial_state(2, seed=0), []
     for _ in range(200):
-        action, state = driver.act(None, state)
+        action, state = driver.act(frames, state)
         actions.append(action)
     assert all(CAR_RACING.action_space.contains(row) for action in actions for row in action)
 

@@ -71,7 +71,11 @@ def random_network(seed: int) -> Agent:
     return Agent(vae, mdnrnn, controller, torch.from_numpy(rng.standard_cauchy(controller.num_params) * scale).float())
 
 
-POLICIES = {"uniform": UniformPolicy, "brownian": BrownianPolicy}
+POLICIES = {
+    "uniform": lambda seed: UniformPolicy(),
+    "brownian": lambda seed: BrownianPolicy(),
+    "random_network": random_network,
+}
 
 
 def collect(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
@@ -90,8 +94,7 @@ def collect(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
 def collect_episode(folder: Path, policy: str, index: int, track_seed: int, seed: int, max_steps: int) -> dict:
     """Drive and store one episode; the noise belongs to (seed, index), whoever drives it."""
     noise = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-    driver: Policy = random_network(noise) if policy == "random_network" else POLICIES[policy]()
-    (episode,) = episodes(_single_env(max_steps), driver, [track_seed], noise)
+    (episode,) = episodes(_single_env(max_steps), POLICIES[policy](noise), [track_seed], noise)
     EpisodeStore(folder).save(index, episode)
     return {"episode": index, "steps": len(episode), "return": float(episode.reward.sum())}
 

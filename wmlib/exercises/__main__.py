@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from wmlib.checkpoint import write_atomically
 from wmlib.config import resolve
 from wmlib.exercises import EXERCISES, Exercise
 
@@ -22,8 +23,7 @@ def with_stubs(notebook: dict, exercises: list[Exercise]) -> dict:
     old = {cell["id"]: cell for cell in notebook["cells"]}
     kept = [cell for cell in notebook["cells"] if cell["id"] not in {cell["id"] for cell in generated}]
     place = [cell["id"] for cell in kept].index(TITLE) + 1
-    new = [old[cell["id"]] if _same(old.get(cell["id"]), cell) else cell for cell in generated]
-    return notebook | {"cells": kept[:place] + new + kept[place:]}
+    return notebook | {"cells": kept[:place] + _with_outputs(generated, old) + kept[place:]}
 
 
 def solutions(name: str, exercises: list[Exercise], metadata: dict) -> dict:
@@ -35,8 +35,8 @@ def solutions(name: str, exercises: list[Exercise], metadata: dict) -> dict:
 
 
 def write(path: Path, notebook: dict) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    """Keep a notebook as Jupyter would."""
+    write_atomically(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _cell(kind: str, id: str, text: str) -> dict:
@@ -44,8 +44,9 @@ def _cell(kind: str, id: str, text: str) -> dict:
     return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 
 
-def _same(old: dict | None, new: dict) -> bool:
-    return old is not None and "".join(old["source"]) == "".join(new["source"])
+def _with_outputs(new: list[dict], old: dict[str, dict]) -> list[dict]:
+    """The new cells; where the old one of the same id has the same source, that one, outputs and all."""
+    return [old[cell["id"]] if old.get(cell["id"], {}).get("source") == cell["source"] else cell for cell in new]
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
         solved = path.parent / "solutions" / path.name
         old = {cell["id"]: cell for cell in json.loads(solved.read_text())["cells"]} if solved.exists() else {}
         new = solutions(name, exercises, notebook["metadata"])
-        new["cells"] = [old[cell["id"]] if _same(old.get(cell["id"]), cell) else cell for cell in new["cells"]]
+        new["cells"] = _with_outputs(new["cells"], old)
         write(solved, new)
 
 
