@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import numpy as np
 import torch
 
 from tests.tiny import TINY
@@ -191,8 +192,6 @@ def test_search_climbs_a_smooth_hill_and_its_step_size_follows_the_schedule():
 
 
 def test_searches_with_the_same_seed_agree_and_numpys_global_generator_is_left_alone():
-    import numpy as np
-
     np.random.seed(5)
     one, other = evolve.Search(TINY.evolve, 8, seed=1), evolve.Search(TINY.evolve, 8, seed=1)
     assert (one.ask() == other.ask()).all()
