@@ -101,11 +101,10 @@ def main():
         frames = np.concatenate([load_episode(path).obs for path in paths])
         paper = lambda recon, x, mu, logvar: vae_loss(recon, x, mu, logvar)[0]  # noqa: E731
         settings = replace(LAPTOP.vae, steps=10**9)
-        ours = VAE().to(memory_format=torch.channels_last)
         loops = {
             "script": plain_loop(ScriptVAE(), script_loss, 1e-4, frames),
             "plain": plain_loop(plain_vae(), paper, settings.learning_rate, frames),
-            "ours": train_vae(settings, ours, frame_batches(paths, BATCH, seed=0)),
+            "ours": train_vae(settings, VAE(), frame_batches(paths, BATCH, seed=0)),
         }
         rates = {name: [] for name in loops}
         for loop in loops.values():  # not counted: the first steps choose their kernels

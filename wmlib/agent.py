@@ -29,11 +29,15 @@ class AgentState:
 
 
 class Agent:
-    """One policy, or P policies that share V and M: params (P, N), each driving B / P of the environments."""
+    """One policy, or P policies that share V and M: params (P, N), each driving B / P of the environments.
 
-    def __init__(self, vae: VAE, mdnrnn: MDNRNN, controller: Controller, params: Tensor, task: Task = CAR_RACING):
-        self.vae = vae.eval().to(memory_format=torch.channels_last)  # as frames lie in memory: twice as fast
-        self.mdnrnn, self.controller, self.task = mdnrnn.eval(), controller, task
+    Without M (None) the agent remembers nothing, H is 0 and C sees z alone.
+    """
+
+    def __init__(self, vae: VAE, mdnrnn: MDNRNN | None, controller: Controller, params: Tensor, task: Task = CAR_RACING):
+        self.vae = vae.eval()
+        vae.encoder.to(memory_format=torch.channels_last)  # as frames lie in memory
+        self.mdnrnn, self.controller, self.task = mdnrnn and mdnrnn.eval(), controller, task
         self.params = torch.atleast_2d(params)
 
     @staticmethod
@@ -55,8 +59,9 @@ class Agent:
         """The state before the first observation of B environments; the same seed gives the same noise in z."""
         generator = torch.Generator()
         generator.manual_seed(seed) if seed is not None else generator.seed()
-        h, c = self.mdnrnn.initial_state(B)
-        return AgentState(h, c, h.new_zeros(B, self.vae.z_size), generator)
+        z = self.vae.to_mu.weight.new_zeros(B, self.vae.z_size)
+        h, c = self.mdnrnn.initial_state(B) if self.mdnrnn else z.new_zeros(2, B, 0)
+        return AgentState(h, c, z, generator)
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, state: AgentState, active: np.ndarray | None = None) -> tuple[np.ndarray, AgentState]:
@@ -75,7 +80,9 @@ class Agent:
         mu[rows], logvar[rows] = self.vae.encode(x[rows])
         z = self.vae.sample(mu.cpu(), logvar.cpu(), state.generator).to(mu.device)  # C sees z, not mu (A.4)
         action = self.choose(z, state.h)
-        _, (h, c) = self.mdnrnn.memory(z[:, None], action[:, None], (state.h, state.c))
+        h, c = state.h, state.c
+        if self.mdnrnn:
+            _, (h, c) = self.mdnrnn.memory(z[:, None], action[:, None], (h, c))
         return action.cpu().numpy(), AgentState(h, c, z, state.generator)
 
     def choose(self, z: Tensor, h: Tensor) -> Tensor:
@@ -97,12 +104,13 @@ def load_world_model(folder: str | Path) -> Agent:
     folder, config = resolve(folder), load_config(folder)
     vae, mdnrnn, controller = new_models(config)
     load_into(vae, folder / "vae")
-    load_into(mdnrnn, folder / "mdnrnn")
+    if mdnrnn:
+        load_into(mdnrnn, folder / "mdnrnn")
     return Agent(vae, mdnrnn, controller, torch.zeros(1, controller.num_params))
 
 
-def new_models(config: Config, task: Task = CAR_RACING) -> tuple[VAE, MDNRNN, Controller]:
-    """Untrained V, M and C of the sizes that a configuration names."""
-    z_size, hidden_size = config.vae.z_size, config.mdnrnn.hidden_size
-    mdnrnn = MDNRNN(z_size, task.action_size, hidden_size, config.mdnrnn.num_mixtures)
-    return VAE(z_size), mdnrnn, Controller(z_size + hidden_size, task.action_size)
+def new_models(config: Config, task: Task = CAR_RACING) -> tuple[VAE, MDNRNN | None, Controller]:
+    """Untrained V, M and C of the sizes that a configuration names; M is None where it names none."""
+    z_size, memory = config.vae.z_size, config.mdnrnn
+    mdnrnn = memory and MDNRNN(z_size, task.action_size, memory.hidden_size, memory.num_mixtures)
+    return VAE(z_size), mdnrnn, Controller(z_size + (memory.hidden_size if memory else 0), task.action_size)

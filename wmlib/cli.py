@@ -26,7 +26,7 @@ from wmlib.video import drive_frames, write_mp4
 WATCH_FOLDER = resolve("runs")
 
 STAGES = {
-    "collect": "drive random policies and store the episodes",
+    "collect": "drive a random policy, or with --agent an agent, and store the episodes",
     "train-vae": "train V on the episodes",
     "train-mdnrnn": "train M on the episodes as V sees them",
     "evolve": "evolve C on V and M with CMA-ES",
@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
             stage.add_argument("--first-seed", type=int, default=EVALUATE_SEEDS.start, help="the first track's seed (default: %(default)s)")
         if name == "evaluate":
             stage.add_argument("--episodes", type=int, help="how many tracks (default: the preset's)")
+        if name == "collect":
+            stage.add_argument("--agent", help="the folder of an agent that drives --episodes more, behind those of the random policy")
+            stage.add_argument("--episodes", type=int, default=200, help="how many the agent drives (default: %(default)s)")
     return parser
 
 
@@ -91,6 +94,8 @@ def _run(args: argparse.Namespace) -> dict:
     config = get_preset(args.preset)
     folder = resolve(args.run or f"runs/{config.preset}")
     claim(folder, config)
+    if args.stage == "collect" and args.agent:
+        return run_agent_drives(config, folder, resolve(args.agent), args.episodes)
     if args.stage != "agent":
         return run_stage(args.stage, config, folder, args.device, getattr(args, "skip_damaged", False))
     results = {stage: run_stage(stage, config, folder, args.device, args.skip_damaged) for stage in list(STAGES)[:4]}
@@ -118,6 +123,15 @@ def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damage
     }
     require_input(stage, folder, config)
     return with_bar(stage, *loops[stage]())
+
+
+def run_agent_drives(config: Config, folder: Path, agent: Path, drives: int) -> dict:
+    """Let an agent add episodes to a run, once the random policy's are there; returns the last one's metrics."""
+    Agent.load(agent)  # what is missing or damaged is reported before the work begins
+    require_input("train-vae", folder, config)
+    if (folder / "vae").exists():
+        raise ValueError(f"{folder} has trained V on the episodes it holds; add an agent's drives to a run before train-vae")
+    return with_bar("collect", collect(config, folder / "episodes", agent, drives), drives, "episode")
 
 
 def require_input(stage: str, folder: Path, config: Config) -> None:

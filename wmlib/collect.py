@@ -1,4 +1,4 @@
-"""Stage 1: real episodes driven by a random policy (paper, section 3.1, step 1)."""
+"""Stage 1: real episodes driven by a random policy (paper, section 3.1, step 1), or by an agent (section 5)."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -78,23 +78,27 @@ POLICIES = {
 }
 
 
-def collect(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
+def collect(config: Config, folder: Path, agent: Path | None = None, drives: int = 0) -> Iterator[tuple[int, dict]]:
     """Collect the episodes that are still missing in `folder`, on all cores.
 
-    Yields the number of episodes there are and the last one's metrics: its index, steps and return.
+    With `agent`, that agent's folder, it drives `drives` episodes that stand behind those of the random policy: the
+    second round of the paper's iterative training (section 5). Yields the number of episodes there are and the last
+    one's metrics: its index, steps and return.
     """
     store, settings = EpisodeStore(folder), config.collect
-    seeds = track_seeds(COLLECT_SEEDS, (config.seed,), settings.episodes)
-    missing = [index for index in range(settings.episodes) if not store.path(index).exists()]
-    jobs = [(folder, settings.policy, index, seeds[index], config.seed, settings.max_steps) for index in missing]
-    for done, metrics in enumerate(run(collect_episode, jobs), settings.episodes - len(missing) + 1):
+    indices = range(settings.episodes, settings.episodes + drives) if agent else range(settings.episodes)
+    seeds = track_seeds(COLLECT_SEEDS, (config.seed,), indices.stop)
+    missing = [index for index in indices if not store.path(index).exists()]
+    jobs = [(folder, agent or settings.policy, index, seeds[index], config.seed, settings.max_steps) for index in missing]
+    for done, metrics in enumerate(run(collect_episode, jobs), len(indices) - len(missing) + 1):
         yield done, metrics
 
 
-def collect_episode(folder: Path, policy: str, index: int, track_seed: int, seed: int, max_steps: int) -> dict:
-    """Drive and store one episode; the noise belongs to (seed, index), whoever drives it."""
+def collect_episode(folder: Path, driver: str | Path, index: int, track_seed: int, seed: int, max_steps: int) -> dict:
+    """Drive and store one episode, by the random policy or the agent's folder that `driver` names; the noise belongs to (seed, index)."""
     noise = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-    (episode,) = episodes(_single_env(max_steps), POLICIES[policy](noise), [track_seed], noise)
+    policy = Agent.load(driver) if isinstance(driver, Path) else POLICIES[driver](noise)
+    (episode,) = episodes(_single_env(max_steps), policy, [track_seed], noise)
     EpisodeStore(folder).save(index, episode)
     return {"episode": index, "steps": len(episode), "return": float(episode.reward.sum())}
 

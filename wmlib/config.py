@@ -4,7 +4,8 @@ QUICK runs the whole chain in minutes, LAPTOP trains an agent that drives, PAPER
 Sources of PAPER's values: [P] Ha & Schmidhuber (2018), arXiv 1803.10122; [C] the code they released.
 """
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import get_args
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ class Config:
     seed: int
     collect: CollectConfig
     vae: VAEConfig
-    mdnrnn: MDNRNNConfig
+    mdnrnn: MDNRNNConfig | None  # None: an agent without M, whose C sees z alone
     evolve: EvolveConfig
     evaluate: EvaluateConfig
 
@@ -106,7 +107,7 @@ LAPTOP = Config(
     preset="laptop",
     seed=0,
     collect=CollectConfig(episodes=1_000, max_steps=1_000, policy="brownian"),
-    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=5e-4, steps=2_400),
+    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=5e-4, steps=8_000),
     mdnrnn=MDNRNNConfig(
         hidden_size=256, num_mixtures=5, batch_size=32, sequence_length=200,
         learning_rate=1e-3, gradient_clip=1.0, steps=1_200,
@@ -156,7 +157,10 @@ PAPER = Config(
     evaluate=EvaluateConfig(episodes=100),  # [P] 3.3
 )
 
-PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER)}
+# The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
+V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=40, select_every=5))
+
+PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY)}
 
 
 def get_preset(name: str) -> Config:
@@ -183,13 +187,20 @@ def _build(cls, values: dict):
     if set(values) != set(names):
         odd = ", ".join(sorted(set(values) ^ set(names)))
         raise ValueError(f"a configuration of another version: {cls.__name__} has missing or unknown entries: {odd}")
-    return cls(**{name: _build(kind, values[name]) if is_dataclass(kind) else values[name] for name, kind in names.items()})
+    return cls(**{name: _entry(kind, values[name]) for name, kind in names.items()})
+
+
+def _entry(kind, value):
+    kinds = get_args(kind) or (kind,)  # `MDNRNNConfig | None` is two
+    if not is_dataclass(kinds[0]) or (value is None and len(kinds) == 2):
+        return value
+    return _build(kinds[0], value)
 
 
 def differences(one: Config, other: Config) -> list[str]:
     """The entries in which two configurations differ, as `vae.steps: 500 != 4000`."""
     a, b = _flat(to_dict(one)), _flat(to_dict(other))
-    return [f"{name}: {a[name]} != {b[name]}" for name in a if a[name] != b[name]]
+    return [f"{name}: {a.get(name)} != {b.get(name)}" for name in a | b if a.get(name) != b.get(name)]
 
 
 def _flat(values: dict, prefix: str = "") -> dict:

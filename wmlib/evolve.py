@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from wmlib.agent import Agent, load_world_model, new_models
+from wmlib.agent import Agent, load_config, load_world_model, new_models
 from wmlib.checkpoint import append_line, describe, read_json, read_lines, save_weights, write_json
 from wmlib.config import EVOLVE_SEEDS, SELECT_SEEDS, Config, EvolveConfig, to_dict, track_seeds
 from wmlib.envs.vector import VectorEnv
@@ -138,7 +138,7 @@ def drive(
 
 
 @lru_cache(maxsize=1)
-def _world_model(folder: Path, vae_hash: str, mdnrnn_hash: str) -> Agent:
+def _world_model(folder: Path, *hashes: str) -> Agent:
     """One agent a worker, loaded again only when its weights change."""
     return load_world_model(folder)
 
@@ -153,7 +153,8 @@ def _vector(agent: Agent, num_envs: int, max_steps: int, patience: int | None) -
 
 
 def _input_hashes(folder: Path) -> dict[str, str]:
-    return {part: read_json(folder / part / "meta.json")["weights_sha256"] for part in ("vae", "mdnrnn")}
+    parts = ("vae", "mdnrnn") if load_config(folder).mdnrnn else ("vae",)
+    return {part: read_json(folder / part / "meta.json")["weights_sha256"] for part in parts}
 
 
 def _check_inputs(folder: Path) -> None:

@@ -34,7 +34,7 @@ def train_vae(
     Raises FloatingPointError at the first loss that is not finite.
     """
     device = vae.to_mu.weight.device
-    optimizer = optimizer or torch.optim.Adam(vae.parameters(), config.learning_rate)
+    optimizer = optimizer or torch.optim.Adam(vae.parameters(), config.learning_rate, fused=True)
     for step in range(first_step, config.steps):
         x = to_float(next(batches)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
@@ -92,8 +92,8 @@ def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
 def vae_stage(config: Config, folder: Path, device: str = "cpu", skip_damaged: bool = False) -> Iterator[tuple[int, Metrics]]:
     """Train V on a run's episodes and keep it in `folder`/vae; continues what a stop left behind."""
     torch.manual_seed(config.seed)
-    vae = new_models(config)[0].to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(vae.parameters(), config.vae.learning_rate)
+    vae = new_models(config)[0].to(device)
+    optimizer = torch.optim.Adam(vae.parameters(), config.vae.learning_rate, fused=True)
     paths = EpisodeStore(folder / "episodes").paths()
 
     def loop(first_step: int):

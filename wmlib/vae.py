@@ -76,9 +76,8 @@ class PixelToPatch(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, in, 1, 1) to (B, out, k, k)."""
-        (k, _), out = self.kernel_size, self.out_channels
-        y = x.flatten(1) @ self.weight.permute(0, 2, 3, 1).flatten(1)  # channels last, as the weights lie in training
-        return (y.view(-1, k, k, out) + self.bias.to(y.dtype)).permute(0, 3, 1, 2)
+        y = (x.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        return (y + self.bias.to(y.dtype)[:, None, None]).contiguous(memory_format=torch.channels_last)
 
 
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
