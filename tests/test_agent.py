@@ -113,6 +113,17 @@ def test_one_tick_is_v_then_c_then_m():
         state = after
 
 
+def test_without_m_c_sees_z_alone_and_nothing_is_remembered():
+    vae, _, controller = new_models(config.V_ONLY)
+    assert controller.num_params == 99
+    agent = Agent(vae, None, controller, torch.randn(99, generator=torch.Generator().manual_seed(0)))
+    _, state = agent.act(frames(2), agent.initial_state(2, 0))
+    action, after = agent.act(frames(2, 1), state)
+    weight, bias = agent.params[0, :96].view(3, 32), agent.params[0, 96:]
+    np.testing.assert_allclose(action, agent.task.squash(after.z @ weight.T + bias), rtol=1e-4, atol=1e-5)
+    assert after.h.shape == (2, 0)
+
+
 def test_c_sees_a_sample_of_z_and_not_its_mean():
     agent = agent_of(candidates(1))
     obs = np.repeat(frames(1), 2, axis=0)

@@ -4,12 +4,14 @@ import errno
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from tests import tiny
 from wmlib import checkpoint, cli
+from wmlib.agent import Agent
 from wmlib.config import EVALUATE_SEEDS, LAPTOP, PAPER, QUICK, to_dict
-from wmlib.data import EpisodeStore, Latents
+from wmlib.data import EpisodeStore, Latents, load_episode
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +158,40 @@ def test_the_whole_chain_ends_with_a_score_and_a_film(capfd, run, monkeypatch, t
     assert cli.main(["watch", "--agent", str(run), "--json"]) == 0
     film = json.loads(capfd.readouterr().out.splitlines()[-1])["video"]
     assert (tmp_path / film).read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_preset_without_m_goes_from_v_to_c(capfd, tmp_path):
+    folder = tmp_path / "v_only"
+    assert "has no M" in complaint(capfd, "train-mdnrnn", "--preset", "tiny-v-only", "--run", str(folder))
+    assert cli.main(["agent", "--preset", "tiny-v-only", "--run", str(folder)]) == 0
+    assert not (folder / "mdnrnn").exists()
+    assert set(checkpoint.read_json(folder / "evaluate.json")["weights_sha256"]) == {"vae", "controller"}
+
+
+def test_an_agent_adds_drives_behind_the_random_ones(capfd, run, tmp_path):
+    for stage in cli.chain(tiny.TINY)[1:]:
+        assert cli.main([stage, "--preset", "tiny", "--run", str(run)]) == 0
+    second = tmp_path / "second"
+    more = ["collect", "--preset", "tiny", "--run", str(second), "--agent", str(run), "--episodes", "3"]
+    assert "whole of collect" in complaint(capfd, *more)
+    assert cli.main(more[:5]) == 0
+    before = {path.name: path.read_bytes() for path in EpisodeStore(second / "episodes").paths()}
+    assert cli.main(more) == 0
+    store = EpisodeStore(second / "episodes")
+    assert len(store.paths()) == len(before) + 3
+    assert all(store.folder.joinpath(name).read_bytes() == content for name, content in before.items())
+    drives = [load_episode(store.path(index)) for index in range(len(before), len(before) + 3)]
+    assert len({drive.seed for drive in drives}) == 3
+    agent = Agent.load(run)
+    noise = int(np.random.SeedSequence([tiny.TINY.seed, len(before)]).generate_state(1)[0])
+    first, _ = agent.act(drives[0].obs[:1], agent.initial_state(1, noise))
+    np.testing.assert_allclose(drives[0].action[:1], first, rtol=1e-4, atol=1e-5)
+    assert "before train-vae" in complaint(capfd, *more[:3], "--run", str(run), *more[5:])
+
+
+@pytest.mark.parametrize("given", [["--episodes", "3"], ["--agent", "nowhere"], ["--agent", "nowhere", "--episodes", "0"]])
+def test_half_an_order_for_more_drives_is_refused(capfd, run, given):
+    assert "both --agent FOLDER and --episodes N" in complaint(capfd, "collect", "--preset", "tiny", "--run", str(run), *given)
 
 
 def test_papers_values_are_the_papers():

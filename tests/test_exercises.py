@@ -31,6 +31,14 @@ MISTAKES = {  # name -> what a line of the solution becomes
         "ceiling for floor": ("clamp(min=floor)", "clamp(max=floor)"),
         "floor ignored": (".clamp(min=floor)", ""),
     },
+    "diagnosis": {
+        "a fault seen in the KL is overlooked": ('"averaged error"', '"no KL"'),
+        "the row from z is not looked at": ('"no noise"', '"learning rate too high"'),
+        "the waves in the error are overlooked": ('"frames in order"', '"KL subtracted"'),
+        "an invented fault": ('"no noise"', '"too few latents"'),
+        "a patient left out": (', "C": "frames in order"', ""),
+        "one word for all": ('{"A": "no noise", "B": "averaged error", "C": "frames in order"}', '"averaged error"'),
+    },
 }
 
 

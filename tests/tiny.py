@@ -1,6 +1,7 @@
 """`python -m tests.tiny STAGE` is `python -m wmlib STAGE` with a preset small enough for tests."""
 
 import sys
+from dataclasses import replace
 
 from wmlib import config, train
 from wmlib.cli import main
@@ -21,6 +22,7 @@ TINY = config.Config(
 )  # fmt: skip
 
 config.PRESETS["tiny"] = TINY
+config.PRESETS["tiny-v-only"] = replace(TINY, preset="tiny-v-only", mdnrnn=None)
 train.SAVE_EVERY = 5
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from wmlib import checkpoint, parallel
 from wmlib.agent import Agent, load_config
 from wmlib.collect import collect
-from wmlib.config import EVALUATE_SEEDS, Config, differences, get_preset, resolve, to_dict
+from wmlib.config import EVALUATE_SEEDS, PRESETS, Config, differences, get_preset, resolve, to_dict
 from wmlib.data import EpisodeStore
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
     for name, text in STAGES.items():
         stage = stages.add_parser(name, help=text, description=text)
-        stage.add_argument("--preset", default="quick", help="quick, laptop or paper: see wmlib/config.py (default: quick)")
+        stage.add_argument("--preset", default="quick", help=f"{', '.join(PRESETS)}: see wmlib/config.py (default: quick)")
         stage.add_argument("--run", help="the folder of the run (default: runs/PRESET)")
         stage.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where V and M are trained")
         stage.add_argument("--cluster", metavar="ADDRESS", help="a Ray cluster that shares the work (default: the cores of this machine)")
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
             stage.add_argument("--episodes", type=int, help="how many tracks (default: the preset's)")
         if name == "collect":
             stage.add_argument("--agent", help="the folder of an agent that drives --episodes more, behind those of the random policy")
-            stage.add_argument("--episodes", type=int, default=200, help="how many the agent drives (default: %(default)s)")
+            stage.add_argument("--episodes", type=int, help="how many the agent drives")
     return parser
 
 
@@ -94,11 +95,11 @@ def _run(args: argparse.Namespace) -> dict:
     config = get_preset(args.preset)
     folder = resolve(args.run or f"runs/{config.preset}")
     claim(folder, config)
-    if args.stage == "collect" and args.agent:
-        return run_agent_drives(config, folder, resolve(args.agent), args.episodes)
+    if args.stage == "collect" and (args.agent or args.episodes):
+        return run_agent_drives(config, folder, args.agent, args.episodes)
     if args.stage != "agent":
         return run_stage(args.stage, config, folder, args.device, getattr(args, "skip_damaged", False))
-    results = {stage: run_stage(stage, config, folder, args.device, args.skip_damaged) for stage in list(STAGES)[:4]}
+    results = {stage: run_stage(stage, config, folder, args.device, args.skip_damaged) for stage in chain(config)}
     return results | {"evaluate": run_evaluate(_parser().parse_args(["evaluate", "--run", str(folder)]))}
 
 
@@ -112,8 +113,15 @@ def claim(folder: Path, config: Config) -> None:
         raise ValueError(f"{folder} was made with another configuration ({'; '.join(differing[:3])}); choose another --run or its --preset")
 
 
+def chain(config: Config) -> list[str]:
+    """The stages that make an agent of this configuration, in order."""
+    return ["collect", "train-vae", "train-mdnrnn", "evolve"] if config.mdnrnn else ["collect", "train-vae", "evolve"]
+
+
 def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damaged: bool = False) -> dict:
     """Run a stage behind its progress bar; returns its last metrics."""
+    if stage not in chain(config):
+        raise ValueError(f"the preset {config.preset} has no M; its stages are {', '.join(chain(config))}")
     device = pick_device(device)
     loops = {
         "collect": lambda: (collect(config, folder / "episodes"), config.collect.episodes, "episode"),
@@ -125,13 +133,15 @@ def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damage
     return with_bar(stage, *loops[stage]())
 
 
-def run_agent_drives(config: Config, folder: Path, agent: Path, drives: int) -> dict:
+def run_agent_drives(config: Config, folder: Path, agent: str | None, drives: int | None) -> dict:
     """Let an agent add episodes to a run, once the random policy's are there; returns the last one's metrics."""
+    if agent is None or drives is None or drives < 1:
+        raise ValueError("to add an agent's drives give both --agent FOLDER and --episodes N, at least 1; without them a random policy drives")
     Agent.load(agent)  # what is missing or damaged is reported before the work begins
     require_input("train-vae", folder, config)
     if (folder / "vae").exists():
-        raise ValueError(f"{folder} has trained V on the episodes it holds; add an agent's drives to a run before train-vae")
-    return with_bar("collect", collect(config, folder / "episodes", agent, drives), drives, "episode")
+        raise ValueError(f"{folder} holds a V trained on the episodes that there are; add an agent's drives before train-vae, in a new run")
+    return with_bar("collect", collect(config, folder / "episodes", resolve(agent), drives), drives, "episode")
 
 
 def require_input(stage: str, folder: Path, config: Config) -> None:
@@ -142,7 +152,7 @@ def require_input(stage: str, folder: Path, config: Config) -> None:
         "train-vae": (folder / "vae" / "weights.safetensors").exists(),
         "train-mdnrnn": (folder / "mdnrnn" / "weights.safetensors").exists(),
     }
-    for before, stage_after in zip(list(STAGES)[:3], list(STAGES)[1:4]):
+    for before, stage_after in pairwise(chain(config)):
         if stage == stage_after and not ready[before]:
             raise FileNotFoundError(
                 f"{stage} needs the whole of {before} first; run python -m wmlib {before} --preset {config.preset} --run {folder}"
@@ -189,12 +199,13 @@ def run_evaluate(args: argparse.Namespace) -> dict:
     folder = agent_folder(args)
     episodes = args.episodes or load_config(folder).evaluate.episodes
     random = with_bar("random policy", evaluate_random(episodes, args.first_seed), episodes, "episode")
+    parts = ("vae", "mdnrnn", "controller") if load_config(folder).mdnrnn else ("vae", "controller")
     scores = with_bar("agent", evaluate(folder, episodes, args.first_seed), episodes, "episode")
     result = {
         "agent": summarise(scores),
         "random_policy": summarise(random),
         "first_seed": args.first_seed,
-        "weights_sha256": {part: checkpoint.read_json(folder / part / "meta.json")["weights_sha256"] for part in ("vae", "mdnrnn", "controller")},
+        "weights_sha256": {part: checkpoint.read_json(folder / part / "meta.json")["weights_sha256"] for part in parts},
         "commit": checkpoint.commit(),
     }
     for name in ("random_policy", "agent"):

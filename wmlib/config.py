@@ -158,7 +158,7 @@ PAPER = Config(
 )
 
 # The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
-V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=40, select_every=5))
+V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=30))
 
 PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY)}
 

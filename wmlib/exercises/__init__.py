@@ -80,4 +80,4 @@ def _lines(function: Callable) -> list[str]:
         return []
 
 
-from wmlib.exercises import variational  # noqa: E402, F401  (registers its exercises)
+from wmlib.exercises import variational, clinic  # noqa: E402, F401, I001  (register their exercises, in this order)

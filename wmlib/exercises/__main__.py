@@ -1,11 +1,15 @@
-"""python -m wmlib.exercises writes every exercise into its notebook, as a stub, and into the solutions."""
+"""python -m wmlib.exercises writes every exercise into its notebook, as a stub, and into the solutions.
+
+python -m wmlib.exercises clinic trains the clinic's patients again.
+"""
 
 import json
+import sys
 from pathlib import Path
 
 from wmlib.checkpoint import write_atomically
 from wmlib.config import resolve
-from wmlib.exercises import EXERCISES, Exercise
+from wmlib.exercises import EXERCISES, Exercise, clinic
 
 TITLE = "exercises"  # the id of the cell behind which the exercises stand
 
@@ -64,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    clinic.main() if sys.argv[1:] == ["clinic"] else main()
