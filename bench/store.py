@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from wmlib.collect import BrownianPolicy
 from wmlib.config import LAPTOP
@@ -123,7 +122,7 @@ def main():
             store.save(index, drive)
         batches = frame_batches(store.paths(), BATCH, seed=0)
         seconds, _ = timed(lambda: sum(len(next(batches)) for _ in range(BATCHES)))
-        vae, kept = VAE().to(memory_format=torch.channels_last), [next(batches)] * 30
+        vae, kept = VAE(), [next(batches)] * 30
         training, _ = timed(lambda: list(train_vae(replace(LAPTOP.vae, steps=len(kept)), vae, iter(kept))))
     table = {
         name: {

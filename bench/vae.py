@@ -21,7 +21,7 @@ from wmlib.collect import collect
 from wmlib.config import LAPTOP
 from wmlib.data import EpisodeStore, frame_batches, load_episode
 from wmlib.train import train_vae
-from wmlib.vae import VAE, to_float, vae_loss
+from wmlib.vae import VAE, Patches, to_float, vae_loss
 
 ROUNDS, STEPS, EPISODES = 7, 20, 8
 BATCH = LAPTOP.vae.batch_size
@@ -46,10 +46,11 @@ class ScriptVAE(nn.Module):
 
 
 def plain_vae() -> VAE:
-    """V with torch's own layer where ours has a faster one."""
+    """V with torch's own layers where ours has faster ones."""
     vae = VAE()
-    own = vae.decoder[2]
-    vae.decoder[2] = nn.ConvTranspose2d(own.in_channels, own.out_channels, own.kernel_size, own.stride)
+    for index, own in enumerate(vae.decoder):
+        if isinstance(own, Patches):
+            vae.decoder[index] = nn.ConvTranspose2d(own.in_channels, own.out_channels, own.kernel_size, own.stride)
     return vae
 
 

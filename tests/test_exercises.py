@@ -3,11 +3,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from wmlib.config import resolve
-from wmlib.exercises import EXERCISES, check, verdict
+from wmlib.checkpoint import read_json
+from wmlib.data import EpisodeStore, load_episode
+from wmlib.exercises import EXERCISES, check, clinic, verdict
 from wmlib.exercises.__main__ import cells, solutions, with_stubs
 
 KL = "0.5 * (mu.square() + logvar.exp() - 1 - logvar)"
@@ -83,6 +86,30 @@ def test_notebook_and_solutions_are_as_generated(name):
     notebook, solved = (json.loads(resolve(path).read_text()) for path in (f"notebooks/{name}.ipynb", f"notebooks/solutions/{name}.ipynb"))
     assert with_stubs(notebook, exercises) == notebook
     assert [cell["source"] for cell in solutions(name, exercises, {})["cells"]] == [cell["source"] for cell in solved["cells"]]
+
+
+def test_the_clinics_pictures_show_the_episode_that_was_left_out():
+    frames = load_episode(EpisodeStore(resolve("data/episodes")).paths()[-1]).obs
+    for name in [*clinic.PATIENTS, *clinic.FLOORS]:
+        sheet = clinic.read_sheet(name)
+        assert sheet.shape == (4, clinic.SHOWN, 64, 64, 3)
+        assert all((frame == frames).all(axis=(1, 2, 3)).any() for frame in sheet[0])
+
+
+def test_each_patient_shows_what_its_fault_is_said_to_show():
+    curves = read_json(clinic.FOLDER / "curves.json")["curves"]
+    sheets = {name: clinic.read_sheet(name).astype(float) for name in curves}
+
+    def error(name, row):
+        return np.square(sheets[name][row] - sheets[name][0]).mean()
+
+    patient = {fault: name for name, fault in clinic.PATIENTS.items()}
+    healthy = "floor 16"
+    assert error(patient["no noise"], 2) > 3 * error(patient["no noise"], 1) > 0
+    assert error(healthy, 2) < 2 * error(healthy, 1)
+    assert curves[patient["averaged error"]][-1]["kl"] < 0.1 and np.ptp(sheets[patient["averaged error"]][1], axis=0).max() < 10
+
+    assert error(patient["frames in order"], 1) > 2 * error(healthy, 1)
 
 
 def test_a_generated_exercise_replaces_its_older_form():

@@ -7,7 +7,7 @@ import pytest
 
 from figures.draw import score_text
 from wmlib.agent import Agent, load_config
-from wmlib.checkpoint import file_hash, read_json
+from wmlib.checkpoint import file_hash, load_weights, read_json
 from wmlib.config import EVALUATE_SEEDS, resolve
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.evaluate import summarise
@@ -44,6 +44,28 @@ def test_the_results_summary_follows_from_its_returns():
 def test_the_shipped_controller_is_the_mean_that_its_log_leads_to():
     search = replay(load_config(PRETRAINED), PRETRAINED)
     assert np.allclose(search.mean, Agent.load(PRETRAINED).params[0].numpy(), atol=1e-6)
+
+
+def test_the_v_only_car_drives_on_the_v_that_ships():
+    folder, results = resolve("data/pretrained/car_racing_v_only"), read_json(resolve("data/results/v_only.json"))
+    config = load_config(folder)
+    assert load_weights(folder / "controller")["params"].shape == (99,) and config.mdnrnn is None
+    hashes = {"vae": file_hash(PRETRAINED / "vae" / "weights.safetensors"), "controller": file_hash(folder / "controller" / "weights.safetensors")}
+    assert results["weights_sha256"] == hashes and read_json(folder / "controller" / "inputs.json") == {"vae": hashes["vae"]}
+    assert np.allclose(replay(config, folder).mean, load_weights(folder / "controller")["params"].numpy(), atol=1e-6)
+    assert results["random_policy"]["mean"] < results["agent"]["mean"] < read_json(RESULTS)["agent"]["mean"]
+
+
+def test_v_keeps_more_of_road_and_car_than_components_and_the_scripts_v():
+    table = read_json(resolve("data/results/bench_reconstruction.json"))
+    assert table["weights_sha256"] == file_hash(PRETRAINED / "vae" / "weights.safetensors")
+    for found in table["frames"].values():
+        error = found["squared_error"]
+        for row in error.values():
+            assert row["all"] == pytest.approx(row["road"] + row["car"] + row["rest"], rel=1e-4)
+        for peer in ("32 components", "the script's V"):
+            assert error["V"]["road"] < 0.8 * error[peer]["road"]
+        assert sum(found["code"]["V"]["kl_per_latent"]) == pytest.approx(found["code"]["V"]["kl"])
 
 
 def test_the_readme_tells_the_measured_score():

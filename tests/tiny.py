@@ -15,7 +15,7 @@ TINY = config.Config(
         hidden_size=16, num_mixtures=3, batch_size=4, sequence_length=12, learning_rate=1e-3, gradient_clip=1.0, steps=60,
     ),
     evolve=config.EvolveConfig(
-        popsize=9, tracks=2, generations=4, sigma0=0.1, sigma_end=0.05, max_steps=25,
+        popsize=9, tracks=2, generations=4, sigma0=0.1, sigma_end=0.05, decay=3, max_steps=25,
         select_every=2, select_tracks=3, patience=15,
     ),
     evaluate=config.EvaluateConfig(episodes=2),

@@ -61,6 +61,7 @@ class EvolveConfig:
     generations: int
     sigma0: float
     sigma_end: float | None  # step size held to a geometric decay from sigma0; None leaves it to CMA-ES
+    decay: int | None  # generations that the decay takes; after them the step size stays
     max_steps: int
     select_every: int  # generations between two scorings of the distribution's mean
     select_tracks: int  # tracks it is scored on, the same ones each time
@@ -97,7 +98,7 @@ QUICK = Config(
         learning_rate=2e-3, gradient_clip=1.0, steps=200,
     ),
     evolve=EvolveConfig(
-        popsize=16, tracks=2, generations=10, sigma0=0.1, sigma_end=0.05, max_steps=300,
+        popsize=16, tracks=2, generations=10, sigma0=0.1, sigma_end=0.05, decay=10, max_steps=300,
         select_every=4, select_tracks=8, patience=60,
     ),
     evaluate=EvaluateConfig(episodes=10),
@@ -113,7 +114,7 @@ LAPTOP = Config(
         learning_rate=1e-3, gradient_clip=1.0, steps=1_200,
     ),
     evolve=EvolveConfig(
-        popsize=32, tracks=4, generations=50, sigma0=0.1, sigma_end=0.03, max_steps=1_000,
+        popsize=32, tracks=4, generations=70, sigma0=0.1, sigma_end=0.03, decay=50, max_steps=1_000,
         select_every=10, select_tracks=16, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
@@ -149,6 +150,7 @@ PAPER = Config(
         generations=1_800,  # [P] 3.3
         sigma0=0.1,  # [C] train.py
         sigma_end=None,  # [P] A.4: CMA-ES's own step-size control
+        decay=None,
         max_steps=1_000,  # [C]
         select_every=25,  # [P] A.4
         select_tracks=1_024,  # [P] A.4
@@ -158,7 +160,7 @@ PAPER = Config(
 )
 
 # The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
-V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=30))
+V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=16, decay=16))
 
 PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY)}
 

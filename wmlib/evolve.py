@@ -26,7 +26,7 @@ CANDIDATES_PER_JOB = 8
 class Search:
     """CMA-ES over N parameters, started from 0, whose every draw belongs to (seed, generation).
 
-    `fitness` is maximised. With `sigma_end` the step size follows a geometric decay over the generations instead of
+    `fitness` is maximised. With `sigma_end` the step size follows a geometric decay and then stays, instead of
     CMA-ES's own control, which lets it grow when fitness is noisy.
     """
 
@@ -52,7 +52,7 @@ class Search:
             self.strategy.tell(list(candidates), list(-np.asarray(fitness)))
         self.generation += 1
         if self.config.sigma_end is not None:
-            done = min(1, self.generation / self.config.generations)
+            done = min(1, self.generation / self.config.decay)
             self.strategy.sigma = self.config.sigma0 * (self.config.sigma_end / self.config.sigma0) ** done
 
     @property

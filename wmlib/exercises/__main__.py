@@ -16,7 +16,8 @@ TITLE = "exercises"  # the id of the cell behind which the exercises stand
 
 def cells(exercise: Exercise, code: str) -> list[dict]:
     """Task, function and check as three cells of a notebook."""
-    task = f"### {exercise.name.replace('_', ' ').capitalize()}\n*({exercise.minutes} minutes)* {exercise.task}\n\n<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>"
+    title = exercise.name.replace("_", " ").capitalize().replace("Kl ", "KL ")
+    task = f"### {title}\n*({exercise.minutes} minutes)* {exercise.task}\n\n<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>"
     texts = {"task": task, "code": code, "check": f"check({exercise.name})"}
     return [_cell("markdown" if part == "task" else "code", f"{exercise.name}-{part}"[:64], text) for part, text in texts.items()]
 

@@ -18,14 +18,14 @@ from wmlib.exercises import exercise
 from wmlib.train import encode_frames
 from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8, vae_loss
 
-FOLDER, STEPS, SHOWN = resolve("data/clinic"), 700, 8
-FAULTS = {  # each with what it would show
-    "averaged error": "the KL would fall to nothing, and every frame would be painted as the same average",
-    "frames in order": "the squared error would rise and fall with the episodes, and strange frames would look like the last ones seen",
-    "no noise": "the pictures from mu would be as good as ever, while noise of the width that q claims would ruin them",
-    "no KL": "the KL would climb far above the floor, since nothing holds it",
-    "KL subtracted": "the KL would grow without end, and the loss would fall below zero",
-    "learning rate too high": "the curves would jump instead of falling, from the first steps on",
+FOLDER, STEPS, SHOWN = resolve("data/clinic"), 500, 8
+FAULTS = {  # what is wrong, and what it would show
+    "averaged error": ("the squared error is averaged over the pixels beside a summed KL without a floor", "the KL would fall to nothing, and every frame would be painted as the same average"),
+    "frames in order": ("batches are taken from the episodes in the order of driving", "the squared error would rise and fall with the episodes, and strange frames would look like the last ones seen"),
+    "no noise": ("the decoder gets mu itself, not a draw from q", "the pictures from mu would be as good as ever, while noise of the width that q claims would ruin them"),
+    "no KL": ("the loss is the squared error alone", "the KL would climb far above the floor, since nothing holds it"),
+    "KL subtracted": ("the KL has the wrong sign", "the KL would grow without end, and the loss would fall below zero"),
+    "learning rate too high": ("steps a hundred times too large", "the curves would jump instead of falling, from the first steps on"),
 }
 PATIENTS = {"A": "no noise", "B": "averaged error", "C": "frames in order"}
 FLOORS = {"floor 0": 0.0, "floor 16": 0.5, "floor 96": 3.0}
@@ -95,14 +95,14 @@ def _check_diagnosis(function) -> None:
     assert isinstance(found, dict) and found.keys() == PATIENTS.keys(), "expected a dict with a fault for each of A, B and C"
     for patient, fault in found.items():
         assert fault in FAULTS, f"{patient}: no fault is called {fault!r}; choose among {', '.join(FAULTS)}"
-        assert fault == PATIENTS[patient], f"{patient}: with the fault '{fault}' {FAULTS[fault]}. Look again"
+        assert fault == PATIENTS[patient], f"{patient}: with the fault '{fault}' {FAULTS[fault][1]}. Look again"
 
 
 @exercise(
     notebook="02_vae",
     minutes=15,
     task=f"""Three Vs in the **clinic** above, each trained with one line wrong. Read curves and pictures, and name each fault. Choose among:
-{chr(10).join(f"- {fault}" for fault in FAULTS)}
+{chr(10).join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.items())}
 
 Before you answer, say for each patient which *one* observation speaks for your choice and which choice it rules out.""",
     hint="What does each fault do to the KL? Three of the six can be told from that curve alone. For the others compare the row from $\\mu$ with the row from $z$, and look at the shape of the error's curve.",
