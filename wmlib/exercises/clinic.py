@@ -20,8 +20,8 @@ from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8, vae_loss
 
 FOLDER, STEPS, SHOWN = resolve("data/clinic"), 500, 8
 FAULTS = {  # what is wrong, and what it would show
-    "averaged error": ("the squared error is averaged over the pixels beside a summed KL without a floor", "the KL would fall to nothing, and every frame would be painted as the same average"),
-    "frames in order": ("batches are taken from the episodes in the order of driving", "the squared error would rise and fall with the episodes, and strange frames would look like the last ones seen"),
+    "averaged error": ("the squared error is averaged over the pixels beside a summed KL without a floor", "the KL would fall to nothing and stay there, and every frame would be painted as the same average"),
+    "frames in order": ("batches are taken from the episodes in the order of driving", "the squared error would swing with the episodes, and V would paint what it saw last, whatever it is shown"),
     "no noise": ("the decoder gets mu itself, not a draw from q", "the pictures from mu would be as good as ever, while noise of the width that q claims would ruin them"),
     "no KL": ("the loss is the squared error alone", "the KL would climb far above the floor, since nothing holds it"),
     "KL subtracted": ("the KL has the wrong sign", "the KL would grow without end, and the loss would fall below zero"),
