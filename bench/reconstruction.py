@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench.vae import ScriptVAE, script_loss
+from bench.vae import BATCH, SCRIPT_LEARNING_RATE, ScriptVAE, plain_loop, script_loss
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
 from wmlib.collect import BrownianPolicy
-from wmlib.config import LAPTOP, resolve
+from wmlib.config import resolve
 from wmlib.data import EpisodeStore, frame_batches, load_episode
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
@@ -74,14 +74,9 @@ def script_vae(paths, seconds: float) -> ScriptVAE:
     """The script's V, trained by its loss and its Adam on the same frames for as long as V was."""
     torch.manual_seed(0)
     vae, started = ScriptVAE(), time.time()
-    optimizer = torch.optim.Adam(vae.parameters(), 1e-4)
+    batches = map(to_float, frame_batches(paths, BATCH, seed=0))
     with tqdm(total=round(seconds), desc="the script's V", unit="s") as bar:
-        for obs in frame_batches(paths, LAPTOP.vae.batch_size, seed=0):
-            x = to_float(obs)
-            loss = script_loss(*[(out := vae(x))[0], x, *out[1:]])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        for _ in plain_loop(vae, script_loss, SCRIPT_LEARNING_RATE, batches):
             if (spent := time.time() - started) > seconds:
                 return vae
             bar.update(round(spent) - bar.n)

@@ -25,6 +25,7 @@ from wmlib.vae import VAE, Patches, to_float, vae_loss
 
 ROUNDS, STEPS, EPISODES = 7, 20, 8
 BATCH = LAPTOP.vae.batch_size
+SCRIPT_LEARNING_RATE = 1e-4
 
 
 class ScriptVAE(nn.Module):
@@ -60,19 +61,23 @@ def script_loss(recon, x, mu, logvar):
     return nn.functional.mse_loss(recon, x) + 0.001 * kl
 
 
-def plain_loop(vae, loss_of, learning_rate, frames):
-    """Train in fp32 on float pictures from a DataLoader, as one would write it first: a step for each next()."""
+def plain_loop(vae, loss_of, learning_rate, batches):
+    """Train in fp32 on float pictures, as one would write it first: a step for each next()."""
     optimizer = torch.optim.Adam(vae.parameters(), learning_rate)
+    for x in batches:
+        recon, mu, logvar = vae(x)
+        loss = loss_of(recon, x, mu, logvar)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+def loaded(frames):
+    """Batches of float pictures from a DataLoader, forever."""
     loader = DataLoader(TensorDataset(torch.from_numpy(frames)), BATCH, shuffle=True)
     while True:
-        for (batch,) in loader:
-            x = batch.permute(0, 3, 1, 2).float() / 255
-            recon, mu, logvar = vae(x)
-            loss = loss_of(recon, x, mu, logvar)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            yield loss.item()
+        yield from (batch.permute(0, 3, 1, 2).float() / 255 for (batch,) in loader)
 
 
 def flops_a_frame(vae, loss_of) -> float:
@@ -103,8 +108,8 @@ def main():
         paper = lambda recon, x, mu, logvar: vae_loss(recon, x, mu, logvar)[0]  # noqa: E731
         settings = replace(LAPTOP.vae, steps=10**9)
         loops = {
-            "script": plain_loop(ScriptVAE(), script_loss, 1e-4, frames),
-            "plain": plain_loop(plain_vae(), paper, settings.learning_rate, frames),
+            "script": plain_loop(ScriptVAE(), script_loss, SCRIPT_LEARNING_RATE, loaded(frames)),
+            "plain": plain_loop(plain_vae(), paper, settings.learning_rate, loaded(frames)),
             "ours": train_vae(settings, VAE(), frame_batches(paths, BATCH, seed=0)),
         }
         rates = {name: [] for name in loops}

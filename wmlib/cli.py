@@ -20,7 +20,7 @@ from wmlib.data import EpisodeStore
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.evaluate import evaluate, evaluate_random, summarise
-from wmlib.evolve import evolve
+from wmlib.evolve import evolve, input_hashes
 from wmlib.train import mdnrnn_stage, vae_stage
 from wmlib.video import drive_frames, write_mp4
 
@@ -199,13 +199,12 @@ def run_evaluate(args: argparse.Namespace) -> dict:
     folder = agent_folder(args)
     episodes = args.episodes or load_config(folder).evaluate.episodes
     random = with_bar("random policy", evaluate_random(episodes, args.first_seed), episodes, "episode")
-    parts = ("vae", "mdnrnn", "controller") if load_config(folder).mdnrnn else ("vae", "controller")
     scores = with_bar("agent", evaluate(folder, episodes, args.first_seed), episodes, "episode")
     result = {
         "agent": summarise(scores),
         "random_policy": summarise(random),
         "first_seed": args.first_seed,
-        "weights_sha256": {part: checkpoint.read_json(folder / part / "meta.json")["weights_sha256"] for part in parts},
+        "weights_sha256": {**input_hashes(folder), "controller": checkpoint.read_json(folder / "controller" / "meta.json")["weights_sha256"]},
         "commit": checkpoint.commit(),
     }
     for name in ("random_policy", "agent"):

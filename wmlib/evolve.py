@@ -128,7 +128,7 @@ def drive(
 
     An episode that `patience` cut short is charged for the steps that were left, as if the car had stood still.
     """
-    agent = _world_model(folder, *_input_hashes(folder).values())
+    agent = _world_model(folder, *input_hashes(folder).values())
     agent.params = torch.from_numpy(params)
     env = _vector(agent, len(params) * len(seeds), max_steps, patience)
     total, steps = returns(env, agent, seeds * len(params), int(np.random.SeedSequence(noise).generate_state(1)[0]))
@@ -152,14 +152,15 @@ def _vector(agent: Agent, num_envs: int, max_steps: int, patience: int | None) -
     return _make_vector(agent.task.make, num_envs, max_steps, patience)
 
 
-def _input_hashes(folder: Path) -> dict[str, str]:
+def input_hashes(folder: Path) -> dict[str, str]:
+    """The hashes of the weights that a run's C is evolved on: V's, and M's where there is one."""
     parts = ("vae", "mdnrnn") if load_config(folder).mdnrnn else ("vae",)
     return {part: read_json(folder / part / "meta.json")["weights_sha256"] for part in parts}
 
 
 def _check_inputs(folder: Path) -> None:
     load_world_model(folder)  # what is missing or damaged is reported before the work begins
-    path, hashes = folder / "controller" / "inputs.json", _input_hashes(folder)
+    path, hashes = folder / "controller" / "inputs.json", input_hashes(folder)
     if not path.exists():
         write_json(path, hashes)
     elif read_json(path) != hashes:
@@ -167,5 +168,5 @@ def _check_inputs(folder: Path) -> None:
 
 
 def _save_mean(config: Config, folder: Path, search: Search, started: float) -> None:
-    meta = describe(started, config=to_dict(config), seed=config.seed, generation=search.generation, **_input_hashes(folder))
+    meta = describe(started, config=to_dict(config), seed=config.seed, generation=search.generation, **input_hashes(folder))
     save_weights(folder / "controller", {"params": torch.from_numpy(search.mean).float()}, meta)
