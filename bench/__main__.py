@@ -5,6 +5,8 @@ import importlib
 import platform
 from pathlib import Path
 
+import torch
+
 from wmlib import checkpoint, parallel
 from wmlib.config import resolve
 
@@ -16,6 +18,7 @@ if __name__ == "__main__":  # the workers that a benchmark starts import this fi
     args = parser.parse_args()
     results = importlib.import_module(f"bench.{args.name}").main()
     if args.save:
-        machine = {"machine": platform.machine(), "system": platform.system(), "cores": parallel.cores(), "python": platform.python_version()}
+        machine = {"machine": platform.machine(), "processor": torch.cpu.get_capabilities().get("cpu_name", ""), "system": platform.system()}
+        machine |= {"cores": parallel.cores(), "python": platform.python_version()}
         about = {"command": f"python -m bench {args.name}", "commit": checkpoint.commit(), **machine}
         checkpoint.write_json(resolve(f"data/results/bench_{args.name}.json"), about | results)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
 PATIENCE = 300  # seconds, for a busy machine
+NO_CHROMIUM = "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
 CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 TROUBLE = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 IN_FRONT = """name => {
@@ -28,27 +30,58 @@ IDLE = "() => allCellsRun && jupyterapp.shell.currentWidget.sessionContext.sessi
 @pytest.fixture(scope="session")
 def chromium():
     """The path of a Chromium; without one the test skips, or fails if WMLIB_REQUIRE_BROWSER is set."""
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not found:
-        missing = "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
-        pytest.fail(missing) if os.environ.get("WMLIB_REQUIRE_BROWSER") else pytest.skip(missing)
-    return found[0]
+    if found := find_chromium():
+        return found
+    pytest.fail(NO_CHROMIUM) if os.environ.get("WMLIB_REQUIRE_BROWSER") else pytest.skip(NO_CHROMIUM)
 
 
 @pytest.fixture(scope="session")
 def jupyterlab(chromium, tmp_path_factory):
-    """The address of notebook 00 in a JupyterLab that `course.py open` serves from a fresh copy of the notebooks."""
-    home = tmp_path_factory.mktemp("jupyter")
+    """The address of notebook 00 in a JupyterLab."""
+    with serve(tmp_path_factory.mktemp("jupyter")) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def page(chromium, jupyterlab):
+    """A page of headless Chromium with notebook 00 open."""
+    with browse(chromium, jupyterlab) as page:
+        yield page
+
+
+def find_chromium():
+    """The path of a Chromium, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def serve(home):
+    """`course.py open` on a fresh copy of the notebooks, with Jupyter's settings in `home`: its address and the copy's folder."""
     study = Path(tempfile.mkdtemp(prefix="study_", dir=ROOT))  # beside notebooks/, so that ../figures resolves
     with (home / "log").open("w") as log:
         server = subprocess.Popen([sys.executable, "course.py", "open", "--study", study],
                                   cwd=ROOT, env=environment(home), stdout=log, stderr=subprocess.STDOUT)
     try:
-        yield read_address(server, home / "log")
+        yield read_address(server, home / "log"), study
     finally:
         server.terminate()
         server.wait(timeout=PATIENCE)
         shutil.rmtree(study)
+
+
+@contextmanager
+def browse(chromium, address):
+    """A page of headless Chromium with notebook 00 open."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:  # one per test: its event loop must not outlive the test
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(address + "&reset")  # without the tabs of the test before
+        page.wait_for_function(IN_FRONT, arg="00_start_here.ipynb")
+        yield page
+        browser.close()
 
 
 def environment(home):
@@ -77,21 +110,6 @@ def read_address(server, log):
             return address.group()
         time.sleep(0.2)
     pytest.fail(f"JupyterLab printed no address:\n{log.read_text()}")
-
-
-@pytest.fixture
-def page(chromium, jupyterlab):
-    """A page of headless Chromium with notebook 00 open."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:  # one per test: its event loop must not outlive the test
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(1000 * PATIENCE)
-        page.goto(jupyterlab + "&reset")  # without the tabs of the test before
-        page.wait_for_function(IN_FRONT, arg="00_start_here.ipynb")
-        yield page
-        browser.close()
 
 
 def open_notebook(page, name):

@@ -173,7 +173,7 @@ def test_an_agent_adds_drives_behind_the_random_ones(capfd, run, tmp_path):
         assert cli.main([stage, "--preset", "tiny", "--run", str(run)]) == 0
     second = tmp_path / "second"
     more = ["collect", "--preset", "tiny", "--run", str(second), "--agent", str(run), "--episodes", "3"]
-    assert "whole of collect" in complaint(capfd, *more)
+    assert "collect --agent needs the whole of collect first" in complaint(capfd, *more)
     assert cli.main(more[:5]) == 0
     before = {path.name: path.read_bytes() for path in EpisodeStore(second / "episodes").paths()}
     assert cli.main(more) == 0

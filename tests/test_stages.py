@@ -251,3 +251,14 @@ def test_training_stops_at_the_first_loss_that_is_not_finite():
     frames = iter([torch.zeros(2, 64, 64, 3, dtype=torch.uint8).numpy()] * 2)
     with pytest.raises(FloatingPointError, match="step 1"):
         next(train.train_vae(TINY.vae, vae, frames))
+
+
+@pytest.mark.parametrize("found, expected", [
+    ({}, False),
+    ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+    ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+    ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+])
+def test_v_trains_in_bf16_only_where_that_is_faster(monkeypatch, found, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert train.has_bf16(torch.device("cpu")) is expected

@@ -138,14 +138,14 @@ def run_agent_drives(config: Config, folder: Path, agent: str | None, drives: in
     if agent is None or drives is None or drives < 1:
         raise ValueError("to add an agent's drives give both --agent FOLDER and --episodes N, at least 1; without them a random policy drives")
     Agent.load(agent)  # what is missing or damaged is reported before the work begins
-    require_input("train-vae", folder, config)
+    require_input("train-vae", folder, config, asker="collect --agent")
     if (folder / "vae").exists():
         raise ValueError(f"{folder} holds a V trained on the episodes that there are; add an agent's drives before train-vae, in a new run")
     return with_bar("collect", collect(config, folder / "episodes", resolve(agent), drives), drives, "episode")
 
 
-def require_input(stage: str, folder: Path, config: Config) -> None:
-    """FileNotFoundError, naming the command to run, unless the stage before has finished."""
+def require_input(stage: str, folder: Path, config: Config, asker: str | None = None) -> None:
+    """FileNotFoundError, naming the command to run, unless the stage before `stage` has finished."""
     stored = len(list((folder / "episodes").glob("[0-9]*.npz")))
     ready = {
         "collect": stored >= config.collect.episodes,
@@ -155,7 +155,7 @@ def require_input(stage: str, folder: Path, config: Config) -> None:
     for before, stage_after in pairwise(chain(config)):
         if stage == stage_after and not ready[before]:
             raise FileNotFoundError(
-                f"{stage} needs the whole of {before} first; run python -m wmlib {before} --preset {config.preset} --run {folder}"
+                f"{asker or stage} needs the whole of {before} first; run python -m wmlib {before} --preset {config.preset} --run {folder}"
             )
 
 

@@ -114,7 +114,7 @@ LAPTOP = Config(
         learning_rate=1e-3, gradient_clip=1.0, steps=1_200,
     ),
     evolve=EvolveConfig(
-        popsize=32, tracks=4, generations=70, sigma0=0.1, sigma_end=0.03, decay=50, max_steps=1_000,
+        popsize=32, tracks=4, generations=160, sigma0=0.1, sigma_end=0.03, decay=50, max_steps=1_000,
         select_every=10, select_tracks=16, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
@@ -160,7 +160,7 @@ PAPER = Config(
 )
 
 # The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
-V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=16, decay=16))
+V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=60, decay=50))
 
 PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY)}
 
