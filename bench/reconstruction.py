@@ -1,4 +1,5 @@
-"""What V keeps of frames it never saw, beside 32 principal components and the origin script's V at equal training time.
+"""What V keeps of frames it never saw, beside 32 principal components, the average frame, and the origin script's V at equal
+training time.
 
 Needs the episodes of the run that the shipped V comes from: python -m wmlib collect --preset laptop --run runs/laptop
 """
@@ -60,14 +61,17 @@ def code(encode, obs: np.ndarray) -> dict:
     return {"kl": kl.sum().item(), "kl_per_latent": kl.tolist(), "latents_used": int((kl > 0.1).sum())}
 
 
-def principal_components(paths):
-    """A painter that keeps the 32 directions in which frames of the run's episodes vary most."""
+def linear_painters(paths) -> dict:
+    """Painters that know frames of the run's episodes: their average, and the 32 directions in which they vary most."""
     rng = np.random.default_rng(0)
     each = -(-FIT_FRAMES // len(paths))
     flat = to_float(np.concatenate([rng.permutation(load_episode(path).obs)[:each] for path in tqdm(paths, "components")])).flatten(1)
     center = flat.mean(0)
     directions = torch.pca_lowrank(flat - center, q=COMPONENTS + 16, center=False, niter=4)[2][:, :COMPONENTS]
-    return lambda x: ((x.flatten(1) - center) @ directions @ directions.T + center).clamp(0, 1).view_as(x)
+    return {
+        "32 components": lambda x: ((x.flatten(1) - center) @ directions @ directions.T + center).clamp(0, 1).view_as(x),
+        "average frame": lambda x: center.view(1, *x.shape[1:]).expand_as(x),
+    }
 
 
 def script_vae(paths, seconds: float) -> ScriptVAE:
@@ -91,7 +95,7 @@ def main():
     painters = {
         "V": lambda x: vae.decode(vae.encode(x)[0]),
         "V, with noise": lambda x: vae.decode(vae.sample(*vae.encode(x), torch.Generator().manual_seed(0))),
-        "32 components": principal_components(paths),
+        **linear_painters(paths),
         "the script's V": lambda x: script.decoder(encode_script(x)[0]),
     }
     results = {"weights_sha256": read_json(V_FOLDER / "meta.json")["weights_sha256"], "training_seconds": seconds, "tracks": TRACKS, "frames": {}}

@@ -114,7 +114,7 @@ LAPTOP = Config(
         learning_rate=1e-3, gradient_clip=1.0, steps=1_200,
     ),
     evolve=EvolveConfig(
-        popsize=32, tracks=4, generations=160, sigma0=0.1, sigma_end=0.03, decay=50, max_steps=1_000,
+        popsize=32, tracks=4, generations=70, sigma0=0.1, sigma_end=0.03, decay=50, max_steps=1_000,
         select_every=10, select_tracks=16, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
