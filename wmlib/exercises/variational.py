@@ -68,7 +68,7 @@ def _check_loss_with_floors(function) -> None:
     notebook="02_vae",
     minutes=10,
     task="""The authors' code puts one floor under the **sum** of the KL: 16 nats for 32 latents, to be spent as V likes. Write the other version: a floor of half a nat under **each** latent of each image.
-The squared error stays summed over the image, the loss stays a mean over the batch. Predict first: will V use more latents or fewer?""",
+The squared error stays summed over the image, the loss stays a mean over the batch. Predict first: will V use more latents or fewer? (The fourth task of *Try it* tells.)""",
     hint="`clamp(min=floor)` works on a tensor of any shape. What matters is where it stands: before the sum over latents, and before the mean over images.",
     check=_check_loss_with_floors,
 )
