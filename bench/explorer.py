@@ -50,11 +50,12 @@ _ = ipywidgets.interact(show, value=ipywidgets.FloatSlider(0, min=-3, max=3, ste
 """
 
 # A step of the slider, and the time until the last picture of its output is another one, decoded, in a painted frame.
-MOVE = """([handle, output, key]) => new Promise(resolve => {
+MOVE = """([handle, output, key]) => new Promise((resolve, reject) => {
     const image = () => Array.from(output.querySelectorAll("img")).at(-1);
     const before = image().src, start = performance.now();
     const look = async () => {
         const now = image();
+        if (performance.now() - start > 10000) return reject(new Error("the picture did not change in ten seconds"));
         if (!now || now.src === before) return requestAnimationFrame(look);
         await now.decode();
         requestAnimationFrame(() => resolve(performance.now() - start));

@@ -7,11 +7,11 @@ import pytest
 
 from figures.draw import score_text
 from wmlib.agent import Agent, load_config
-from wmlib.checkpoint import file_hash, load_weights, read_json
-from wmlib.config import EVALUATE_SEEDS, resolve
+from wmlib.checkpoint import file_hash, load_weights, read_json, read_lines
+from wmlib.config import EVALUATE_SEEDS, LAPTOP, resolve
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.evaluate import summarise
-from wmlib.evolve import replay
+from wmlib.evolve import Search, replay
 
 PRETRAINED = resolve("data/pretrained/car_racing")
 RESULTS = resolve("data/results/car_racing.json")
@@ -44,6 +44,18 @@ def test_the_results_summary_follows_from_its_returns():
 def test_the_shipped_controller_is_the_mean_that_its_log_leads_to():
     search = replay(load_config(PRETRAINED), PRETRAINED)
     assert np.allclose(search.mean, Agent.load(PRETRAINED).params[0].numpy(), atol=1e-6)
+
+
+def test_the_continued_search_goes_on_from_the_shipped_one():
+    """data/continued holds what prolongs the shipped evolution: its log, the mean that it leads to, that mean's score."""
+    folder = resolve("data/continued/car_racing")
+    log = (folder / "controller" / "generations.jsonl").read_bytes()
+    assert log.startswith((PRETRAINED / "controller" / "generations.jsonl").read_bytes())
+    search, hashes = Search(LAPTOP.evolve, 867, LAPTOP.seed), read_json(folder / "evaluate.json")["weights_sha256"]
+    for row in read_lines(folder / "controller" / "generations.jsonl"):
+        search.tell(search.ask(), np.array(row["fitness"]))
+    assert np.allclose(search.mean, load_weights(folder / "controller")["params"].numpy(), atol=1e-6)
+    assert hashes == read_json(RESULTS)["weights_sha256"] | {"controller": file_hash(folder / "controller" / "weights.safetensors")}
 
 
 def test_the_v_only_car_drives_on_the_v_that_ships():

@@ -78,7 +78,7 @@ class Agent:
             raise ValueError(f"{len(x)} observations for a state of {len(state.h)} environments")
         mu, logvar = torch.zeros_like(state.z), torch.zeros_like(state.z)
         mu[rows], logvar[rows] = self.vae.encode(x[rows])
-        z = self.vae.sample(mu.cpu(), logvar.cpu(), state.generator).to(mu.device)  # C sees z, not mu (figure 8)
+        z = self.vae.sample(mu.cpu(), logvar.cpu(), state.generator).to(mu.device)  # C sees z, not mu, as in the paper's code
         action = self.choose(z, state.h)
         h, c = state.h, state.c
         if self.mdnrnn:

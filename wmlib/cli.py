@@ -145,7 +145,7 @@ def run_agent_drives(config: Config, folder: Path, agent: str | None, drives: in
 
 
 def require_input(stage: str, folder: Path, config: Config, asker: str | None = None) -> None:
-    """FileNotFoundError, naming the command to run, unless the stage before `stage` has finished."""
+    """FileNotFoundError, naming the command to run, unless the stage before `stage` has finished; asker: who needs it, if not `stage`."""
     stored = len(list((folder / "episodes").glob("[0-9]*.npz")))
     ready = {
         "collect": stored >= config.collect.episodes,

@@ -116,7 +116,7 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 def vae_loss(
     recon: Tensor, x: Tensor, mu: Tensor, logvar: Tensor, kl_tolerance: float = 0.5
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error summed over the image plus the summed KL, which costs nothing below a floor (paper, A.1; the floor is its code's).
+    """Squared error summed over the image plus the summed KL (paper, A.1), which costs nothing below a floor (its code).
 
     recon, x: (B, 3, 64, 64); mu, logvar: (B, Z). The floor is kl_tolerance * Z nats for each image: 16 in that code.
     Returns the mean over the batch and its two parts, `squared_error` and `kl` (the KL before the floor).
