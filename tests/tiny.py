@@ -1,5 +1,6 @@
 """`python -m tests.tiny STAGE` is `python -m wmlib STAGE` with a preset small enough for tests."""
 
+import signal
 import sys
 from dataclasses import replace
 
@@ -26,4 +27,5 @@ config.PRESETS["tiny-v-only"] = replace(TINY, preset="tiny-v-only", mdnrnn=None)
 train.SAVE_EVERY = 5
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background inherit that it is ignored
     sys.exit(main())
