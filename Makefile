@@ -11,9 +11,10 @@ NO_PYTHON := No Python 3.11, 3.12 or 3.13 found: install one, or name it, as in 
 
 VENV_PYTHON := .venv/bin/python
 READY := .venv/ready
+LINT_READY := .venv/lint-ready
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
-.PHONY: help course test agent figures notebooks
+.PHONY: help course test lint agent figures notebooks
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,11 @@ course: $(READY) ## set up once, copy the notebooks to study/, open JupyterLab t
 
 test: $(READY) ## set up once, run every test and every notebook
 	$(VENV_PYTHON) -m pytest --nbval tests notebooks
+
+lint: $(LINT_READY) ## check style, layout and types of all code, notebooks too
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy wmlib
 
 agent: $(READY) ## train a whole agent from nothing (PRESET=laptop RUN=runs/my_agent); resumable
 	@$(VENV_PYTHON) -m wmlib agent --preset $(PRESET) --run $(RUN)
@@ -37,4 +43,9 @@ notebooks: $(READY) ## run all notebooks and save them with their outputs
 $(READY): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c "$(SUITABLE)" 2>/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }
 	@"$(PYTHON)" course.py install
+	@touch $@
+
+# Apart from the rest, so that neither the course nor its tests need them.
+$(LINT_READY): pyproject.toml requirements.lock $(READY)
+	@$(VENV_PYTHON) -m pip install -c requirements.lock -e ".[dev]"
 	@touch $@

@@ -25,8 +25,8 @@ def install():
             check_machine()
             call("This Python cannot make a .venv.", sys.executable, "-m", "venv", "--clear", VENV)
         check_network(python)
-        call("pip could not install the packages; its own message stands above.",
-             python, "-m", "pip", "install", "-c", "requirements.lock", "-e", ".[test]")
+        pip = [python, "-m", "pip", "install", "-c", "requirements.lock", "-e", ".[test]"]
+        call("pip could not install the packages; its own message stands above.", *pip)
     except BaseException:
         if fresh:
             shutil.rmtree(VENV, ignore_errors=True)
@@ -39,7 +39,8 @@ def check_machine():
         sys.exit(f"This Python has no venv module: apt-get install python3.{sys.version_info.minor}-venv")
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     if free_gb < NEEDED_GB:
-        sys.exit(f"Not enough disk space: .venv needs about {NEEDED_GB} GB (most of it torch), {free_gb:.1f} GB are free.")
+        needed = f".venv needs about {NEEDED_GB} GB (most of it torch)"
+        sys.exit(f"Not enough disk space: {needed}, {free_gb:.1f} GB are free.")
 
 
 def check_network(python):
@@ -82,7 +83,8 @@ def open_course(study):
 
     disable_extension(NEWS, level="sys_prefix")
     copy_notebooks(study)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for a notebook's !python
+    # For a notebook's !python.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     LabApp.launch_instance(jupyter_options(study))
 
 

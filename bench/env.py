@@ -68,7 +68,13 @@ def main():
             steps[name].append(seconds / STEPS)
         gaps = preprocess(np.array(films["stock"])).astype(int) - np.array(films["ours"])
         errors.extend(np.abs(gaps).mean((1, 2, 3)))
-    results = {"rounds": ROUNDS, "steps_a_round": STEPS, "seconds_a_step": {}, "seconds_a_reset": {}, "ours_times_as_fast_as": {}}
+    results = {
+        "rounds": ROUNDS,
+        "steps_a_round": STEPS,
+        "seconds_a_step": {},
+        "seconds_a_reset": {},
+        "ours_times_as_fast_as": {},
+    }
     for name in envs:
         median, reset = statistics.median(steps[name]), statistics.median(resets[name])
         print(f"{name:8}{1 / median:9.0f} steps/s{median * 1e3:9.3f} ms a step{reset * 1e3:8.1f} ms a reset")

@@ -1,4 +1,4 @@
-"""From a key on a slider to the new picture painted, in JupyterLab in headless Chromium: the latent explorer and `interact`.
+"""From a slider's key to the new picture, in JupyterLab in headless Chromium: the latent explorer and `interact`.
 
 Needs Chromium on the PATH.
 """
@@ -92,7 +92,8 @@ def main():
     medians = {name: statistics.median(found) for name, found in times.items()}
     worst = {name: max(found) for name, found in times.items()}
     for name in times:
-        print(f"{name:20} repaints {medians[name]:4.0f} ms after a slider's move; the slowest of {MOVES} took {worst[name]:.0f} ms")
+        slowest = f"the slowest of {MOVES} took {worst[name]:.0f} ms"
+        print(f"{name:20} repaints {medians[name]:4.0f} ms after a slider's move; {slowest}")
     ratio = statistics.median(peer / own for own, peer in zip(*times.values()))
     print(f"the explorer answers {ratio:.1f} times as fast")
     return {"moves": MOVES, "median_ms": medians, "slowest_ms": worst, "ours_times_as_fast": ratio}

@@ -1,7 +1,7 @@
 """Where random policies get, and what a V and an M that saw only their drives make of a good driver's frames.
 
-For each policy: tiles visited, speed, distance from the start, how many directions the frames vary in; then QUICK's V and
-M are trained on its drives and asked about the shipped agent's: V for the frame itself, M for the next one.
+For each policy: tiles visited, speed, distance from the start, how many directions the frames vary in; then QUICK's V
+and M are trained on its drives and asked about the shipped agent's: V for the frame itself, M for the next one.
 """
 
 import tempfile
@@ -47,7 +47,7 @@ def directions(frames: np.ndarray) -> float:
 
 @torch.inference_mode()
 def errors(folder: Path, drives: list[Episode]) -> tuple[float, float]:
-    """Squared error a frame, summed over the image: V's of the frame itself, V and M's of the next one, on some drives."""
+    """Squared error a frame, summed over the image, on some drives: V's of the frame itself, V and M's of the next."""
     model = load_world_model(folder)
     seen, expected = [], []
     for drive in drives:
@@ -71,7 +71,8 @@ def measured(policy: str, drives: list[Episode]) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_json(folder / "config.json", to_dict(config))
-            for stage in (collect(config, folder / "episodes"), vae_stage(config, folder), mdnrnn_stage(config, folder)):
+            stages = collect(config, folder / "episodes"), vae_stage(config, folder), mdnrnn_stage(config, folder)
+            for stage in stages:
                 for _ in stage:
                     pass
             kept = [load_episode(path).obs[50::25] for path in EpisodeStore(folder / "episodes").paths()]
@@ -85,12 +86,15 @@ def main():
     """Print a line for each policy."""
     agent = Agent.load("data/pretrained/car_racing")
     drives = episodes(VectorEnv(CAR_RACING.make, 4, STEPS), agent, list(SELECT_SEEDS[500:504]), 0)
-    drives = [Episode(drive.obs[50:], drive.action[50:], drive.reward[50:], drive.terminated, drive.seed) for drive in drives]
+    drives = [
+        Episode(drive.obs[50:], drive.action[50:], drive.reward[50:], drive.terminated, drive.seed) for drive in drives
+    ]
     results = {}
     print(f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}{'directions':>12}{'frame error':>13}{'next frame':>12}")
     for policy in POLICIES:
         found = results[policy] = measured(policy, drives)
-        columns = found["tiles"], found["speed"], found["farthest"], *(np.mean(found[key]) for key in ("directions", "seen_error", "expected_error"))
+        means = (np.mean(found[key]) for key in ("directions", "seen_error", "expected_error"))
+        columns = found["tiles"], found["speed"], found["farthest"], *means
         print("{:16}{:7.1f}{:7.1f}{:10.0f}{:12.1f}{:13.1f}{:12.1f}".format(policy, *columns), flush=True)
     parallel.stop()
     return {"drives": DRIVES, "steps": STEPS, "policies": results}

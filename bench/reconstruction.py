@@ -1,5 +1,5 @@
-"""What V keeps of frames it never saw, beside 32 principal components, the average frame, and the origin script's V at equal
-training time.
+"""What V keeps of frames it never saw, beside 32 principal components, the average frame, and the origin script's V at
+equal training time.
 
 Needs the episodes of the run that the shipped V comes from: python -m wmlib collect --preset laptop --run runs/laptop
 """
@@ -30,7 +30,10 @@ def held_out_frames() -> dict[str, np.ndarray]:
     """Frames (N, 64, 64, 3) of tracks that no stage drives on, by two drivers; every fifth, once the camera is down."""
     drivers = {"random drives": BrownianPolicy(), "the agent's drives": Agent.load("data/pretrained/car_racing")}
     env = VectorEnv(CAR_RACING.make, len(TRACKS), 1_000)
-    return {name: np.concatenate([drive.obs[50::5] for drive in episodes(env, driver, TRACKS, 0)]) for name, driver in drivers.items()}
+    return {
+        name: np.concatenate([drive.obs[50::5] for drive in episodes(env, driver, TRACKS, 0)])
+        for name, driver in drivers.items()
+    }
 
 
 def parts(obs: np.ndarray) -> dict[str, np.ndarray]:
@@ -48,7 +51,8 @@ def parts(obs: np.ndarray) -> dict[str, np.ndarray]:
 @torch.inference_mode()
 def errors(paint, obs: np.ndarray) -> dict[str, float]:
     """Squared error a frame, summed over all pixels and over each part's."""
-    square = np.concatenate([(paint(to_float(obs[i : i + 100])) - to_float(obs[i : i + 100])).square().sum(1).numpy() for i in range(0, len(obs), 100)])
+    batches = (to_float(obs[i : i + 100]) for i in range(0, len(obs), 100))
+    square = np.concatenate([(paint(x) - x).square().sum(1).numpy() for x in batches])
     found = {name: float((square * mask).sum((1, 2)).mean()) for name, mask in parts(obs).items()}
     return {"all": float(square.sum((1, 2)).mean()), **found}
 
@@ -65,13 +69,15 @@ def linear_painters(paths) -> dict:
     """Painters that know frames of the run's episodes: their average, and the 32 directions in which they vary most."""
     rng = np.random.default_rng(0)
     each = -(-FIT_FRAMES // len(paths))
-    flat = to_float(np.concatenate([rng.permutation(load_episode(path).obs)[:each] for path in tqdm(paths, "components")])).flatten(1)
+    frames = [rng.permutation(load_episode(path).obs)[:each] for path in tqdm(paths, "components")]
+    flat = to_float(np.concatenate(frames)).flatten(1)
     center = flat.mean(0)
     directions = torch.pca_lowrank(flat - center, q=COMPONENTS + 16, center=False, niter=4)[2][:, :COMPONENTS]
-    return {
-        "32 components": lambda x: ((x.flatten(1) - center) @ directions @ directions.T + center).clamp(0, 1).view_as(x),
-        "average frame": lambda x: center.view(1, *x.shape[1:]).expand_as(x),
-    }
+
+    def paint(x):
+        return ((x.flatten(1) - center) @ directions @ directions.T + center).clamp(0, 1).view_as(x)
+
+    return {"32 components": paint, "average frame": lambda x: center.view(1, *x.shape[1:]).expand_as(x)}
 
 
 def script_vae(paths, seconds: float) -> ScriptVAE:
@@ -91,16 +97,22 @@ def main():
     paths, seconds = EpisodeStore(RUN).paths(), read_json(V_FOLDER / "meta.json")["duration_s"]
     vae: VAE = Agent.load(V_FOLDER.parent).vae
     script = script_vae(paths, seconds)
-    encode_script = lambda x: script.encoder(x).chunk(2, dim=1)  # noqa: E731
+    encode_script = lambda x: script.encoder(x).chunk(2, dim=1)
     painters = {
         "V": lambda x: vae.decode(vae.encode(x)[0]),
         "V, with noise": lambda x: vae.decode(vae.sample(*vae.encode(x), torch.Generator().manual_seed(0))),
         **linear_painters(paths),
         "the script's V": lambda x: script.decoder(encode_script(x)[0]),
     }
-    results = {"weights_sha256": read_json(V_FOLDER / "meta.json")["weights_sha256"], "training_seconds": seconds, "tracks": TRACKS, "frames": {}}
+    results = {
+        "weights_sha256": read_json(V_FOLDER / "meta.json")["weights_sha256"],
+        "training_seconds": seconds,
+        "tracks": TRACKS,
+        "frames": {},
+    }
     for driver, obs in held_out_frames().items():
-        print(f"\n{len(obs)} frames of {driver}\n{'squared error a frame':22}{'all':>8}{'road':>8}{'car':>8}{'rest':>8}")
+        print(f"\n{len(obs)} frames of {driver}")
+        print(f"{'squared error a frame':22}{'all':>8}{'road':>8}{'car':>8}{'rest':>8}")
         found = {name: errors(paint, obs) for name, paint in painters.items()}
         for name, row in found.items():
             print(f"{name:22}" + "".join(f"{value:8.1f}" for value in row.values()))

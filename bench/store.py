@@ -16,7 +16,7 @@ import numpy as np
 
 from wmlib.collect import BrownianPolicy
 from wmlib.config import LAPTOP
-from wmlib.data import EpisodeStore, frame_batches, load_episode
+from wmlib.data import EpisodeStore, frame_batches
 from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import episodes
@@ -76,7 +76,8 @@ def formats():
 
         def write_zarr(path, frames, chunks):
             shards = frames.shape if chunks == FRAME else None
-            zarr.create_array(str(path), shape=frames.shape, dtype=frames.dtype, chunks=chunks, shards=shards)[:] = frames
+            array = zarr.create_array(str(path), shape=frames.shape, dtype=frames.dtype, chunks=chunks, shards=shards)
+            array[:] = frames
 
         def read_zarr(path, rows=slice(None)):
             return zarr.open_array(str(path)).oindex[rows]
@@ -92,9 +93,9 @@ def size(path):
     return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
-def timed(call):
+def timed(call, *args):
     start = time.perf_counter()
-    answer = call()
+    answer = call(*args)
     return time.perf_counter() - start, answer
 
 
@@ -109,14 +110,14 @@ def main():
         for index, drive in enumerate(drives):  # every format takes its turn at every episode
             for name, (write, read, read_rows) in found.items():
                 path = Path(folder) / f"{name}{index}{'.npy' if 'npy' in name else ''}"
-                rows[name]["write"].append(len(drive.obs) / timed(lambda: write(path, drive.obs))[0])
-                seconds, back = timed(lambda: read(path))
+                rows[name]["write"].append(len(drive.obs) / timed(write, path, drive.obs)[0])
+                seconds, back = timed(read, path)
                 assert np.array_equal(back, drive.obs), f"{name} lost something"
                 rows[name]["read"].append(len(drive.obs) / seconds)
                 rows[name]["bytes"] += size(path)
                 if read_rows:  # one frame from here and there, as a batch needs it
                     chosen = np.sort(np.random.default_rng(index).choice(len(drive.obs), 5, replace=False))
-                    rows[name].setdefault("rows", []).append(5 / timed(lambda: read_rows(path, chosen))[0])
+                    rows[name].setdefault("rows", []).append(5 / timed(read_rows, path, chosen)[0])
         store = EpisodeStore(Path(folder) / "store")
         for index, drive in enumerate(drives):
             store.save(index, drive)
@@ -124,17 +125,16 @@ def main():
         seconds, _ = timed(lambda: sum(len(next(batches)) for _ in range(BATCHES)))
         vae, kept = VAE(), [next(batches)] * 30
         training, _ = timed(lambda: list(train_vae(replace(LAPTOP.vae, steps=len(kept)), vae, iter(kept))))
-    table = {
-        name: {
-            "bytes_per_frame": row["bytes"] / frames,
-            **{f"{what}_frames_per_s": statistics.median(row[what]) for what in ("write", "read", "rows") if what in row},
-        }
-        for name, row in rows.items()
-    }
+    table = {}
+    for name, row in rows.items():
+        speeds = {what: statistics.median(row[what]) for what in ("write", "read", "rows") if what in row}
+        table[name] = {"bytes_per_frame": row["bytes"] / frames}
+        table[name] |= {f"{what}_frames_per_s": speed for what, speed in speeds.items()}
     print(f"{'':16}{'bytes a frame':>14}{'written a second':>18}{'read a second':>15}{'single frames a second':>24}")
     for name, row in table.items():
         single = f"{row['rows_frames_per_s']:,.0f}" if "rows_frames_per_s" in row else "-"
-        print(f"{name:16}{row['bytes_per_frame']:14.0f}{row['write_frames_per_s']:18,.0f}{row['read_frames_per_s']:15,.0f}{single:>24}")
-    speeds = {"batches_frames_per_s": BATCH * BATCHES / seconds, "training_frames_per_s": BATCH * len(kept) / training}
-    print("the store's random batches: {batches_frames_per_s:,.0f} frames/s; V trains on {training_frames_per_s:,.0f}".format(**speeds))
-    return {"formats": table, **speeds}
+        whole = f"{row['write_frames_per_s']:18,.0f}{row['read_frames_per_s']:15,.0f}"
+        print(f"{name:16}{row['bytes_per_frame']:14.0f}{whole}{single:>24}")
+    batched, trained = BATCH * BATCHES / seconds, BATCH * len(kept) / training
+    print(f"the store's random batches: {batched:,.0f} frames/s; V trains on {trained:,.0f}")
+    return {"formats": table, "batches_frames_per_s": batched, "training_frames_per_s": trained}

@@ -1,7 +1,7 @@
 """Training V, frames a second, on the same episodes in turn: the origin script's loop, a plain one, and ours.
 
-The script's V has other layers, so a frame costs it another number of multiplications; these are counted for each, and set
-beside the machine's own speed in multiplying matrices.
+The script's V has other layers, so a frame costs it another number of multiplications; these are counted for each, and
+set beside the machine's own speed in multiplying matrices.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from wmlib.collect import collect
 from wmlib.config import LAPTOP
 from wmlib.data import EpisodeStore, frame_batches, load_episode
 from wmlib.train import train_vae
-from wmlib.vae import VAE, Patches, to_float, vae_loss
+from wmlib.vae import VAE, Patches, vae_loss
 
 ROUNDS, STEPS, EPISODES = 7, 20, 8
 BATCH = LAPTOP.vae.batch_size
@@ -38,7 +38,11 @@ class ScriptVAE(nn.Module):
         up = [(nn.ConvTranspose2d(b, a, 4, 2, 1), nn.ReLU()) for a, b in reversed(list(itertools.pairwise(widths)))]
         self.encoder = nn.Sequential(*itertools.chain(*down), nn.Flatten(), nn.Linear(4096, 2 * z_size))
         self.decoder = nn.Sequential(
-            nn.Linear(z_size, 4096), nn.ReLU(), nn.Unflatten(1, (256, 4, 4)), *list(itertools.chain(*up))[:-1], nn.Sigmoid()
+            nn.Linear(z_size, 4096),
+            nn.ReLU(),
+            nn.Unflatten(1, (256, 4, 4)),
+            *list(itertools.chain(*up))[:-1],
+            nn.Sigmoid(),
         )
 
     def forward(self, x):
@@ -105,7 +109,7 @@ def main():
         list(collect(config, Path(name)))
         paths = EpisodeStore(Path(name)).paths()
         frames = np.concatenate([load_episode(path).obs for path in paths])
-        paper = lambda recon, x, mu, logvar: vae_loss(recon, x, mu, logvar)[0]  # noqa: E731
+        paper = lambda recon, x, mu, logvar: vae_loss(recon, x, mu, logvar)[0]
         settings = replace(LAPTOP.vae, steps=10**9)
         loops = {
             "script": plain_loop(ScriptVAE(), script_loss, SCRIPT_LEARNING_RATE, loaded(frames)),
@@ -128,9 +132,16 @@ def main():
     medians = {label: statistics.median(values) for label, values in rates.items()}
     for label, rate in medians.items():
         print(f"{label:8}{rate:8.0f} frames/s{rate * flops[label] / 1e9:8.0f} Gflop/s")
-    ratios = {other: statistics.median(a / b for a, b in zip(rates["ours"], rates[other])) for other in ("script", "plain")}
-    for other, ratio in ratios.items():
+    ratios = {}
+    for other in ("script", "plain"):
+        ratios[other] = ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates[other]))
         print(f"ours trains {ratio:.1f} times as fast as the {other} loop (median of {ROUNDS} rounds)")
     for dtype, peak in peaks.items():
-        print(f"matrix products in {dtype}: {peak / 1e9:.0f} Gflop/s; ours reaches {medians['ours'] * flops['ours'] / peak:.0%} of it")
-    return {"frames_per_s": medians, "ours_times_as_fast_as": ratios, "flops_a_frame": flops, "matrix_product_flops_per_s": peaks}
+        share = medians["ours"] * flops["ours"] / peak
+        print(f"matrix products in {dtype}: {peak / 1e9:.0f} Gflop/s; ours reaches {share:.0%} of it")
+    return {
+        "frames_per_s": medians,
+        "ours_times_as_fast_as": ratios,
+        "flops_a_frame": flops,
+        "matrix_product_flops_per_s": peaks,
+    }

@@ -92,18 +92,28 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
     films = list(zip(drive.pictures[START - 1 :], seen[START:], dreamt))
 
     def drawn(side: int, every: int) -> list[np.ndarray]:
-        return [captioned({"the game": square(p, side), "what V keeps of it": s, "the dream, no game": d}, side) for p, s, d in films[::every]]
+        return [
+            captioned({"the game": square(p, side), "what V keeps of it": s, "the dream, no game": d}, side)
+            for p, s, d in films[::every]
+        ]
 
     save_film("agent_beside_dream", drawn(256, 1))
-    small = [Image.fromarray(frame).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for frame in drawn(192, 8)]
-    small[0].save(HERE / "agent_beside_dream.gif", save_all=True, append_images=small[1:], duration=160, loop=0, optimize=True)
+    small = [
+        Image.fromarray(frame).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        for frame in drawn(192, 8)
+    ]
+    small[0].save(
+        HERE / "agent_beside_dream.gif", save_all=True, append_images=small[1:], duration=160, loop=0, optimize=True
+    )
 
 
 def draw_four_panes(agent: Agent, drive: Drive) -> None:
     """The full agent at work: the game, the frame V reads, what V keeps, what M expects next."""
     kept, expected = decoded(agent, drive.z), expected_next(agent, drive.h)
     frames = [
-        captioned({"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expects next": e}, 256)
+        captioned(
+            {"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expects next": e}, 256
+        )
         for p, f, k, e in list(zip(drive.pictures, drive.frames[1:], kept[1:], expected[:-1]))[START:]
     ]
     save_film("four_panes", frames)

@@ -11,19 +11,24 @@ import torch
 from torch import Tensor
 
 from wmlib.checkpoint import load_into, load_weights, read_json
-from wmlib.config import Config, from_dict, resolve
+from wmlib.config import Config, ControllerConfig, from_dict, resolve
 from wmlib.controller import Controller
-from wmlib.envs.task import CAR_RACING, Task
+from wmlib.envs.task import Task, get_task
 from wmlib.mdnrnn import MDNRNN
 from wmlib.vae import VAE, to_float
 
 
 @dataclass
 class AgentState:
-    """What the agent carries from tick to tick: h and c (B, H), the last z (B, Z), and where its noise comes from."""
+    """What the agent carries from tick to tick: h and c (B, H), and where its noise comes from.
+
+    mu, logvar and z (B, Z) are of the frame that it saw last; z is the code that C read, a draw or mu itself.
+    """
 
     h: Tensor
     c: Tensor
+    mu: Tensor
+    logvar: Tensor
     z: Tensor
     generator: torch.Generator
 
@@ -31,13 +36,21 @@ class AgentState:
 class Agent:
     """One policy, or P policies that share V and M: params (P, N), each driving B / P of the environments.
 
-    Without M (None) the agent remembers nothing, H is 0 and C sees z alone.
+    reads: the parts of C's input in their order, as in ControllerConfig. Without M (None) the agent remembers nothing
+    and H is 0. V, M and C are used as they are, on the processor; nothing of them is changed.
     """
 
-    def __init__(self, vae: VAE, mdnrnn: MDNRNN | None, controller: Controller, params: Tensor, task: Task = CAR_RACING):
-        self.vae = vae.eval()
-        vae.encoder.to(memory_format=torch.channels_last)  # as frames lie in memory
-        self.mdnrnn, self.controller, self.task = mdnrnn and mdnrnn.eval(), controller, task
+    def __init__(
+        self,
+        vae: VAE,
+        mdnrnn: MDNRNN | None,
+        controller: Controller,
+        params: Tensor,
+        task: Task = get_task(Config.task),
+        reads: str = ControllerConfig.reads,
+    ):
+        self.vae, self.mdnrnn, self.controller, self.task = vae, mdnrnn, controller, task
+        self.reads = ControllerConfig(reads).parts
         self.params = torch.atleast_2d(params)
 
     @staticmethod
@@ -50,7 +63,8 @@ class Agent:
         params = load_weights(folder / "controller").get("params", torch.empty(0))
         if params.shape != (agent.controller.num_params,):
             raise ValueError(
-                f"{folder}/controller holds {params.numel()} parameters, expected {agent.controller.num_params}; check z_size and hidden_size"
+                f"{folder}/controller holds {params.numel()} parameters, expected {agent.controller.num_params}; "
+                "check z_size, hidden_size and what C reads"
             )
         agent.params = params[None]
         return agent
@@ -58,13 +72,18 @@ class Agent:
     def initial_state(self, B: int, seed: int | None = None) -> AgentState:
         """The state before the first observation of B environments; the same seed gives the same noise in z."""
         generator = torch.Generator()
-        generator.manual_seed(seed) if seed is not None else generator.seed()
-        z = self.vae.to_mu.weight.new_zeros(B, self.vae.z_size)
-        h, c = self.mdnrnn.initial_state(B) if self.mdnrnn else z.new_zeros(2, B, 0)
-        return AgentState(h, c, z, generator)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        z = torch.zeros(B, self.vae.z_size)
+        h, c = self.mdnrnn.initial_state(B) if self.mdnrnn else (torch.zeros(B, 0), torch.zeros(B, 0))
+        return AgentState(h, c, z, z, z, generator)
 
     @torch.inference_mode()
-    def act(self, obs: np.ndarray, state: AgentState, active: np.ndarray | None = None) -> tuple[np.ndarray, AgentState]:
+    def act(
+        self, obs: np.ndarray, state: AgentState, active: np.ndarray | None = None
+    ) -> tuple[np.ndarray, AgentState]:
         """One tick: obs uint8 (B, 64, 64, 3) to action float32 (B, A) in the environment's units, and the next state.
 
         active: which environments still run (B,); the frames of the others are not encoded.
@@ -73,21 +92,23 @@ class Agent:
         if active is not None and len(active) != len(state.h):
             raise ValueError(f"active has {len(active)} entries for a state of {len(state.h)} environments")
         rows = torch.arange(len(state.h)) if active is None else torch.from_numpy(np.flatnonzero(active))
-        x = to_float(np.asarray(obs)).to(state.h.device)
+        x = to_float(np.asarray(obs))
         if len(x) != len(state.h):
             raise ValueError(f"{len(x)} observations for a state of {len(state.h)} environments")
         mu, logvar = torch.zeros_like(state.z), torch.zeros_like(state.z)
         mu[rows], logvar[rows] = self.vae.encode(x[rows])
-        z = self.vae.sample(mu.cpu(), logvar.cpu(), state.generator).to(mu.device)  # C sees z, not mu, as in the paper's code
-        action = self.choose(z, state.h)
+        z = mu if "mu" in self.reads else self.vae.sample(mu, logvar, state.generator)
+        action = self.choose(z, state.h, state.c)
         h, c = state.h, state.c
         if self.mdnrnn:
             _, (h, c) = self.mdnrnn.memory(z[:, None], action[:, None], (h, c))
-        return action.cpu().numpy(), AgentState(h, c, z, state.generator)
+        return action.numpy(), AgentState(h, c, mu, logvar, z, state.generator)
 
-    def choose(self, z: Tensor, h: Tensor) -> Tensor:
-        """C alone: z (B, Z) and h (B, H) to the action (B, A) in the environment's units."""
-        x = torch.cat([z, h], dim=-1).view(len(self.params), -1, z.shape[-1] + h.shape[-1])  # (P, B / P, Z + H)
+    def choose(self, z: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """C alone: the code z (B, Z), h and c (B, H) to the action (B, A) in the environment's units."""
+        parts = {"mu": z, "z": z, "h": h, "c": c}
+        x = torch.cat([parts[name] for name in self.reads], dim=-1)  # (B, F)
+        x = x.view(len(self.params), -1, x.shape[-1])  # (P, B / P, F)
         return self.task.squash(self.controller.act(self.params, x)).flatten(0, 1)
 
 
@@ -95,7 +116,9 @@ def load_config(folder: str | Path) -> Config:
     """The configuration that a run was made with; FileNotFoundError if the folder holds no run."""
     path = resolve(folder) / "config.json"
     if not path.exists():
-        raise FileNotFoundError(f"{resolve(folder)} holds no run (no config.json); make one with python -m wmlib collect --run {folder}")
+        raise FileNotFoundError(
+            f"{resolve(folder)} holds no run (no config.json); make one with python -m wmlib collect --run {folder}"
+        )
     return from_dict(read_json(path))
 
 
@@ -106,11 +129,20 @@ def load_world_model(folder: str | Path) -> Agent:
     load_into(vae, folder / "vae")
     if mdnrnn:
         load_into(mdnrnn, folder / "mdnrnn")
-    return Agent(vae, mdnrnn, controller, torch.zeros(1, controller.num_params))
+    for weights in vae.encoder.parameters():
+        if weights.ndim == 4:
+            weights.data = weights.data.contiguous(memory_format=torch.channels_last)  # as frames lie in memory
+    zeros = torch.zeros(1, controller.num_params)
+    return Agent(vae, mdnrnn, controller, zeros, get_task(config.task), config.controller.reads)
 
 
-def new_models(config: Config, task: Task = CAR_RACING) -> tuple[VAE, MDNRNN | None, Controller]:
+def new_models(config: Config) -> tuple[VAE, MDNRNN | None, Controller]:
     """Untrained V, M and C of the sizes that a configuration names; M is None where it names none."""
-    z_size, memory = config.vae.z_size, config.mdnrnn
-    mdnrnn = memory and MDNRNN(z_size, task.action_size, memory.hidden_size, memory.num_mixtures)
-    return VAE(z_size), mdnrnn, Controller(z_size + (memory.hidden_size if memory else 0), task.action_size)
+    action_size, memory, mdnrnn = get_task(config.task).action_size, config.mdnrnn, None
+    vae = VAE(config.vae.z_size)
+    if memory:
+        mdnrnn = MDNRNN(vae.z_size, action_size, memory.hidden_size, memory.num_mixtures, memory.outcome)
+    H = memory.hidden_size if memory else 0
+    widths = {"mu": vae.z_size, "z": vae.z_size, "h": H, "c": H}
+    inputs = sum(widths[part] for part in config.controller.parts)
+    return vae, mdnrnn, Controller(inputs, action_size, config.controller.bias, config.controller.hidden_size)

@@ -105,7 +105,9 @@ def load_weights(folder: Path) -> dict:
             raise FileNotFoundError(f"{needed} is missing; train this stage first (python -m wmlib --help)")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != read_json(folder / "meta.json").get("weights_sha256"):
-        raise ValueError(f"{path} is truncated or edited: its hash is not the one in meta.json; restore it or train anew")
+        raise ValueError(
+            f"{path} is truncated or edited: its hash is not the one in meta.json; restore it or train anew"
+        )
     return {name: tensor.float() for name, tensor in load(content).items()}
 
 
@@ -123,8 +125,10 @@ def load_into(module: torch.nn.Module, folder: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def save_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int, seconds: float) -> None:
-    """All that continues a training after `step` steps: weights, Adam's moments and the seconds it took, in one file."""
+def save_progress(
+    folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int, seconds: float
+) -> None:
+    """All that continues a training after `step` steps, in one file: weights, Adam's moments, the seconds it took."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
@@ -134,7 +138,7 @@ def save_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
 
 
 def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam) -> tuple[int, float]:
-    """Continue from `save_progress`: fills module and optimizer; the steps done and their seconds (0, 0 when there are none)."""
+    """Continue from `save_progress`: fills module and optimizer; returns the steps done and their seconds, or 0, 0."""
     path = folder / "progress.safetensors"
     if not path.exists():
         return 0, 0.0
@@ -144,9 +148,11 @@ def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
     tensors = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     try:
-        module.load_state_dict({name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")})
+        weights = {name: tensor for name, tensor in tensors.items() if name.startswith("module.")}
+        module.load_state_dict({name.removeprefix("module."): tensor for name, tensor in weights.items()})
     except RuntimeError:
-        raise ValueError(f"{path} does not fit this {type(module).__name__}; delete it to train this stage from its start") from None
+        misfit = f"{path} does not fit this {type(module).__name__}"
+        raise ValueError(f"{misfit}; delete it to train this stage from its start") from None
     states: dict[int, dict] = {}
     for name, tensor in tensors.items():
         if name.startswith("adam."):
@@ -157,7 +163,7 @@ def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
 
 
 def describe(started: float, **values) -> dict:
-    """What a meta.json says of how its result was made: command, commit, duration since `started` and the given values."""
+    """What a meta.json says of how its result was made: command, commit, seconds since `started`, given values."""
     return {
         "command": " ".join(["python -m wmlib", *sys.argv[1:]]) if "wmlib" in sys.argv[0] else Path(sys.argv[0]).name,
         "commit": commit(),

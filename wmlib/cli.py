@@ -6,8 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -16,8 +18,7 @@ from wmlib import checkpoint, parallel
 from wmlib.agent import Agent, load_config
 from wmlib.collect import collect
 from wmlib.config import EVALUATE_SEEDS, PRESETS, Config, differences, get_preset, resolve, to_dict
-from wmlib.data import EpisodeStore
-from wmlib.envs.task import CAR_RACING
+from wmlib.envs.task import get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.evaluate import evaluate, evaluate_random, summarise
 from wmlib.evolve import evolve, input_hashes
@@ -67,23 +68,25 @@ def _fail(message: str, status: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m wmlib", description=__doc__)
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    devices = ["auto", "cpu", "cuda", "mps"]
     for name, text in STAGES.items():
-        stage = stages.add_parser(name, help=text, description=text)
-        stage.add_argument("--preset", default="quick", help=f"{', '.join(PRESETS)}: see wmlib/config.py (default: quick)")
-        stage.add_argument("--run", help="the folder of the run (default: runs/PRESET)")
-        stage.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where V and M are trained")
-        stage.add_argument("--cluster", metavar="ADDRESS", help="a Ray cluster that shares the work (default: the cores of this machine)")
-        stage.add_argument("--json", action="store_true", help="print one JSON object last")
+        add = stages.add_parser(name, help=text, description=text).add_argument
+        add("--preset", default="quick", help=f"{', '.join(PRESETS)}: see wmlib/config.py (default: quick)")
+        add("--run", help="the folder of the run (default: runs/PRESET)")
+        add("--device", choices=devices, default="auto", help="where V and M are trained")
+        add("--cluster", metavar="ADDRESS", help="a Ray cluster that shares the work (default: this machine's cores)")
+        add("--json", action="store_true", help="print one JSON object last")
         if name in ("train-vae", "train-mdnrnn", "agent"):
-            stage.add_argument("--skip-damaged", action="store_true", help="leave damaged episodes out, with a warning, instead of stopping")
+            add("--skip-damaged", action="store_true", help="leave damaged episodes out, with a warning")
         if name in ("evaluate", "watch"):
-            stage.add_argument("--agent", help="the folder of an agent, instead of --run")
-            stage.add_argument("--first-seed", type=int, default=EVALUATE_SEEDS.start, help="the first track's seed (default: %(default)s)")
+            add("--agent", help="the folder of an agent, instead of --run")
+            first = "the first track's seed (default: %(default)s)"
+            add("--first-seed", type=int, default=EVALUATE_SEEDS.start, help=first)
         if name == "evaluate":
-            stage.add_argument("--episodes", type=int, help="how many tracks (default: the preset's)")
+            add("--episodes", type=int, help="how many tracks (default: the preset's)")
         if name == "collect":
-            stage.add_argument("--agent", help="the folder of an agent that drives --episodes more, behind those of the random policy")
-            stage.add_argument("--episodes", type=int, help="how many the agent drives")
+            add("--agent", help="the folder of an agent that drives --episodes more, behind the random policy's")
+            add("--episodes", type=int, help="how many the agent drives")
     return parser
 
 
@@ -108,9 +111,11 @@ def claim(folder: Path, config: Config) -> None:
     if not (folder / "config.json").exists():
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty and holds no run; choose another --run")
+        get_task(config.task)
         checkpoint.write_json(folder / "config.json", to_dict(config))
     if differing := differences(load_config(folder), config):
-        raise ValueError(f"{folder} was made with another configuration ({'; '.join(differing[:3])}); choose another --run or its --preset")
+        which = "; ".join(differing[:3])
+        raise ValueError(f"{folder} was made with another configuration ({which}); choose another --run or --preset")
 
 
 def chain(config: Config) -> list[str]:
@@ -122,11 +127,11 @@ def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damage
     """Run a stage behind its progress bar; returns its last metrics."""
     if stage not in chain(config):
         raise ValueError(f"the preset {config.preset} has no M; its stages are {', '.join(chain(config))}")
-    device = pick_device(device)
+    device, steps_of_m = pick_device(device), config.mdnrnn.steps if config.mdnrnn else 0
     loops = {
         "collect": lambda: (collect(config, folder / "episodes"), config.collect.episodes, "episode"),
         "train-vae": lambda: (vae_stage(config, folder, device, skip_damaged), config.vae.steps, "step"),
-        "train-mdnrnn": lambda: (mdnrnn_stage(config, folder, device, skip_damaged), config.mdnrnn.steps, "step"),
+        "train-mdnrnn": lambda: (mdnrnn_stage(config, folder, device, skip_damaged), steps_of_m, "step"),
         "evolve": lambda: (evolve(config, folder), config.evolve.generations, "generation"),
     }
     require_input(stage, folder, config)
@@ -136,16 +141,22 @@ def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damage
 def run_agent_drives(config: Config, folder: Path, agent: str | None, drives: int | None) -> dict:
     """Let an agent add episodes to a run, once the random policy's are there; returns the last one's metrics."""
     if agent is None or drives is None or drives < 1:
-        raise ValueError("to add an agent's drives give both --agent FOLDER and --episodes N, at least 1; without them a random policy drives")
-    Agent.load(agent)  # what is missing or damaged is reported before the work begins
+        raise ValueError("to add an agent's drives give both --agent FOLDER and --episodes N, at least 1")
+    task = Agent.load(agent).task.name  # what is missing or damaged is reported before the work begins
+    if task != config.task:
+        raise ValueError(f"the agent plays {task}, this run {config.task}; give an agent of the run's task")
     require_input("train-vae", folder, config, asker="collect --agent")
     if (folder / "vae").exists():
-        raise ValueError(f"{folder} holds a V trained on the episodes that there are; add an agent's drives before train-vae, in a new run")
+        have = f"{folder} holds a V trained on the episodes that there are"
+        raise ValueError(f"{have}; add an agent's drives before train-vae, in a new run")
     return with_bar("collect", collect(config, folder / "episodes", resolve(agent), drives), drives, "episode")
 
 
 def require_input(stage: str, folder: Path, config: Config, asker: str | None = None) -> None:
-    """FileNotFoundError, naming the command to run, unless the stage before `stage` has finished; asker: who needs it, if not `stage`."""
+    """FileNotFoundError, naming the command to run, unless the stage before `stage` has finished.
+
+    asker: who needs it, if not `stage`.
+    """
     stored = len(list((folder / "episodes").glob("[0-9]*.npz")))
     ready = {
         "collect": stored >= config.collect.episodes,
@@ -154,14 +165,13 @@ def require_input(stage: str, folder: Path, config: Config, asker: str | None = 
     }
     for before, stage_after in pairwise(chain(config)):
         if stage == stage_after and not ready[before]:
-            raise FileNotFoundError(
-                f"{asker or stage} needs the whole of {before} first; run python -m wmlib {before} --preset {config.preset} --run {folder}"
-            )
+            command = f"python -m wmlib {before} --preset {config.preset} --run {folder}"
+            raise FileNotFoundError(f"{asker or stage} needs the whole of {before} first; run {command}")
 
 
-def with_bar(label: str, loop: Iterator[tuple[int, dict]], total: int, unit: str) -> dict:
-    """Walk a stage's generator behind a progress bar; returns the last metrics it gave."""
-    metrics: dict = {}
+def with_bar(label: str, loop: Iterator[tuple[int, Any]], total: int, unit: str) -> Any:
+    """Walk a stage's generator behind a progress bar; returns the last metrics, or list of scores, that it gave."""
+    metrics: Any = {}
     with tqdm(total=total, desc=label, unit=unit, dynamic_ncols=True) as bar:
         for done, metrics in loop:
             bar.update(done - bar.n)
@@ -197,19 +207,22 @@ def agent_folder(args: argparse.Namespace) -> Path:
 def run_evaluate(args: argparse.Namespace) -> dict:
     """Score an agent and white noise on the same tracks; a run's result is kept in its evaluate.json."""
     folder = agent_folder(args)
-    episodes = args.episodes or load_config(folder).evaluate.episodes
-    random = with_bar("random policy", evaluate_random(episodes, args.first_seed), episodes, "episode")
-    scores = with_bar("agent", evaluate(folder, episodes, args.first_seed), episodes, "episode")
+    config = load_config(folder)
+    episodes, first = args.episodes or config.evaluate.episodes, args.first_seed
+    random = with_bar("random policy", evaluate_random(episodes, first, config.task), episodes, "episode")
+    scores = with_bar("agent", evaluate(folder, episodes, first), episodes, "episode")
+    controller = checkpoint.read_json(folder / "controller" / "meta.json")["weights_sha256"]
     result = {
         "agent": summarise(scores),
         "random_policy": summarise(random),
-        "first_seed": args.first_seed,
-        "weights_sha256": {**input_hashes(folder), "controller": checkpoint.read_json(folder / "controller" / "meta.json")["weights_sha256"]},
+        "first_seed": first,
+        "weights_sha256": {**input_hashes(folder), "controller": controller},
         "commit": checkpoint.commit(),
     }
     for name in ("random_policy", "agent"):
-        low, high = result[name]["interval"]
-        print(f"{name.replace('_', ' '):14} {result[name]['mean']:7.1f} ± {result[name]['std']:.1f} over {episodes} unseen tracks (mean within {low:.1f} to {high:.1f})")
+        found, (low, high) = result[name], result[name]["interval"]
+        score = f"{found['mean']:7.1f} ± {found['std']:.1f} over {episodes} unseen tracks"
+        print(f"{name.replace('_', ' '):14} {score} (mean within {low:.1f} to {high:.1f})")
     if not args.agent:
         checkpoint.write_json(folder / "evaluate.json", result)
     return result
@@ -220,15 +233,17 @@ def run_watch(args: argparse.Namespace) -> dict:
     folder = agent_folder(args)
     agent = Agent.load(folder)
     torch.set_num_threads(1)  # a batch of one frame is too small to share
-    window = sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    env = VectorEnv(lambda: CAR_RACING.make(render_mode="human" if window else "rgb_array"), 1, CAR_RACING.max_steps)
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    window = sys.platform in ("win32", "darwin") or bool(display)
+    env = VectorEnv(partial(agent.task.make, "human" if window else "rgb_array"), 1, agent.task.max_steps)
     total, frames = 0.0, []
-    with tqdm(total=CAR_RACING.max_steps, desc="watch", unit="step", dynamic_ncols=True) as bar:
+    with tqdm(total=agent.task.max_steps, desc="watch", unit="step", dynamic_ncols=True) as bar:
         for picture, tick in drive_frames(agent, env, args.first_seed):
             total += tick.reward[0]
             bar.update()
             bar.set_postfix_str(f"return {total:.1f}")
-            frames += [] if window else [picture]
+            if not window:
+                frames.append(picture)
     env.close()
     result = {"seed": args.first_seed, "return": float(total)}
     if not window:

@@ -1,6 +1,6 @@
 """Stage 1: real episodes driven by a random policy (paper, section 3.1, step 1), or by an agent (section 5)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -10,16 +10,16 @@ import torch
 from wmlib.agent import Agent, new_models
 from wmlib.config import COLLECT_SEEDS, PAPER, Config, track_seeds
 from wmlib.data import EpisodeStore
-from wmlib.envs.task import CAR_RACING, Task
+from wmlib.envs.task import Task, get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.parallel import run
 from wmlib.rollout import Policy, episodes
 
 
 class UniformPolicy:
-    """White noise: every action is drawn evenly from the action space, so the car trembles on one spot."""
+    """White noise: every action is drawn evenly from the action space, so a car trembles on one spot."""
 
-    def __init__(self, task: Task = CAR_RACING):
+    def __init__(self, task: Task = get_task(Config.task)):
         self.task = task
 
     def initial_state(self, B: int, seed: int | None = None) -> np.random.Generator:
@@ -34,48 +34,57 @@ class UniformPolicy:
 
 
 class BrownianPolicy:
-    """Slow noise: raw actions wander as an Ornstein-Uhlenbeck process, so the car gets somewhere.
+    """Slow noise: raw actions wander as an Ornstein-Uhlenbeck process, so a car gets somewhere.
 
-    MEMORY is the part of a raw action that the next step keeps, SPREAD the process's standard deviation, MEAN its centre.
+    MEMORY is the part of a raw action that the next step keeps; the process's centre and spread are the task's.
     """
 
-    MEMORY, SPREAD, MEAN = 0.95, (0.4, 0.6, 0.6), (0.0, -0.8, -1.0)
+    MEMORY = 0.95
 
-    def __init__(self, task: Task = CAR_RACING):
+    def __init__(self, task: Task = get_task(Config.task)):
         self.task = task
+        self.mean, self.spread = np.array(task.noise_mean), np.array(task.noise_spread)
 
     def initial_state(self, B: int, seed: int | None = None) -> tuple[np.random.Generator, np.ndarray]:
         """The source of the noise and the raw action (B, A)."""
         rng = np.random.default_rng(seed)
-        return rng, rng.normal(self.MEAN, self.SPREAD, (B, self.task.action_size))
+        return rng, rng.normal(self.mean, self.spread, (B, self.task.action_size))
 
     def act(self, obs, state, active=None) -> tuple[np.ndarray, tuple]:
         """Actions float32 (B, A)."""
         rng, raw = state
-        fresh = rng.normal(0, self.SPREAD, raw.shape) * np.sqrt(1 - self.MEMORY**2)
-        following = self.MEAN + self.MEMORY * (raw - self.MEAN) + fresh
+        fresh = rng.normal(0, self.spread, raw.shape) * np.sqrt(1 - self.MEMORY**2)
+        following = self.mean + self.MEMORY * (raw - self.mean) + fresh
         return self.task.squash(torch.from_numpy(raw)).float().numpy(), (rng, following)
 
 
-def random_network(seed: int) -> Agent:
+def random_network(seed: int, config: Config = PAPER) -> Agent:
     """The paper's random policy: V, M and C with Cauchy weights of one random small scale (released code, extract.py).
 
-    That code sets the weights of V and M through a function that divides by 10,000; C's it sets as they are.
+    Their sizes are config's. That code sets the weights of V and M through a function that divides by 10,000; C's it
+    sets as they are.
     """
-    vae, mdnrnn, controller = new_models(PAPER)
+    vae, mdnrnn, controller = new_models(config)
     rng = np.random.default_rng(seed)
     scale = rng.uniform(0, 0.01)
     with torch.no_grad():
-        for weights in [*vae.parameters(), *(p for p in mdnrnn.parameters() if p.requires_grad)]:
-            weights.copy_(torch.from_numpy(rng.standard_cauchy(weights.shape) * scale / 10_000))
-    return Agent(vae, mdnrnn, controller, torch.from_numpy(rng.standard_cauchy(controller.num_params) * scale).float())
+        for part in (vae, mdnrnn) if mdnrnn else (vae,):
+            for weights in part.parameters():
+                if weights.requires_grad:
+                    weights.copy_(torch.from_numpy(rng.standard_cauchy(weights.shape) * scale / 10_000))
+    params = torch.from_numpy(rng.standard_cauchy(controller.num_params) * scale).float()
+    return Agent(vae, mdnrnn, controller, params, get_task(config.task), config.controller.reads)
 
 
-POLICIES = {
-    "uniform": lambda seed: UniformPolicy(),
-    "brownian": lambda seed: BrownianPolicy(),
-    "random_network": random_network,
-}
+def random_policy(config: Config, seed: int) -> Policy:
+    """The policy that `config.collect` names, for its task; only a network is another one for each seed."""
+    task = get_task(config.task)
+    policies: dict[str, Callable[[], Policy]] = {
+        "uniform": lambda: UniformPolicy(task),
+        "brownian": lambda: BrownianPolicy(task),
+        "random_network": lambda: random_network(seed, config),
+    }
+    return policies[config.collect.policy]()
 
 
 def collect(config: Config, folder: Path, agent: Path | None = None, drives: int = 0) -> Iterator[tuple[int, dict]]:
@@ -89,20 +98,19 @@ def collect(config: Config, folder: Path, agent: Path | None = None, drives: int
     indices = range(settings.episodes, settings.episodes + drives) if agent else range(settings.episodes)
     seeds = track_seeds(COLLECT_SEEDS, (config.seed,), indices.stop)
     missing = [index for index in indices if not store.path(index).exists()]
-    jobs = [(folder, agent or settings.policy, index, seeds[index], config.seed, settings.max_steps) for index in missing]
-    for done, metrics in enumerate(run(collect_episode, jobs), len(indices) - len(missing) + 1):
-        yield done, metrics
+    jobs = [(config, folder, agent, index, seeds[index]) for index in missing]
+    yield from enumerate(run(collect_episode, jobs), len(indices) - len(missing) + 1)
 
 
-def collect_episode(folder: Path, driver: str | Path, index: int, track_seed: int, seed: int, max_steps: int) -> dict:
-    """Drive and store one episode, by the random policy or the agent's folder that `driver` names; the noise belongs to (seed, index)."""
-    noise = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-    policy = Agent.load(driver) if isinstance(driver, Path) else POLICIES[driver](noise)
-    (episode,) = episodes(_single_env(max_steps), policy, [track_seed], noise)
+def collect_episode(config: Config, folder: Path, agent: Path | None, index: int, track_seed: int) -> dict:
+    """Drive and store one episode, by the random policy or an agent; the noise belongs to (config's seed, index)."""
+    noise = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
+    policy = Agent.load(agent) if agent else random_policy(config, noise)
+    (episode,) = episodes(_single_env(get_task(config.task), config.collect.max_steps), policy, [track_seed], noise)
     EpisodeStore(folder).save(index, episode)
     return {"episode": index, "steps": len(episode), "return": float(episode.reward.sum())}
 
 
 @cache
-def _single_env(max_steps: int) -> VectorEnv:
-    return VectorEnv(CAR_RACING.make, 1, max_steps)
+def _single_env(task: Task, max_steps: int) -> VectorEnv:
+    return VectorEnv(task.make, 1, max_steps)

@@ -4,9 +4,10 @@ QUICK runs the whole chain in minutes, LAPTOP trains an agent that drives, PAPER
 Sources of PAPER's values: [P] Ha & Schmidhuber (2018), arXiv 1803.10122; [C] the code they released.
 """
 
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from typing import get_args
+import math
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -18,6 +19,15 @@ EVOLVE_SEEDS = range(10_000_000, 20_000_000)
 SELECT_SEEDS = range(20_000_000, 30_000_000)
 EVALUATE_SEEDS = range(50_000_000, 60_000_000)
 
+RANDOM_POLICIES = ("uniform", "brownian", "random_network")
+INPUTS = ("mu", "z", "h", "c")  # what C may read
+
+
+def _check(holds: bool, complaint: str) -> None:
+    """Refuse a configuration that contradicts itself before anything is made with it."""
+    if not holds:
+        raise ValueError(complaint)
+
 
 @dataclass(frozen=True)
 class CollectConfig:
@@ -25,7 +35,10 @@ class CollectConfig:
 
     episodes: int
     max_steps: int
-    policy: str  # "uniform", "brownian" or "random_network"
+    policy: str  # one of RANDOM_POLICIES
+
+    def __post_init__(self):
+        _check(self.policy in RANDOM_POLICIES, f"no policy {self.policy!r}; choose one of {', '.join(RANDOM_POLICIES)}")
 
 
 @dataclass(frozen=True)
@@ -50,22 +63,51 @@ class MDNRNNConfig:
     learning_rate: float
     gradient_clip: float  # largest absolute value of a gradient's entry
     steps: int
+    outcome: bool = False  # whether M predicts reward and end as well
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """C. M reads the same code of a frame as C does: mu where C reads mu, else z."""
+
+    reads: str = "z h"  # the parts of C's input in their order, out of INPUTS
+    hidden_size: int = 0  # tanh units between input and action; 0 for one linear layer
+    bias: bool = True
+
+    def __post_init__(self):
+        known = 0 < len(self.parts) == len(set(self.parts)) and set(self.parts) <= set(INPUTS)
+        _check(known, f"C reads each of {', '.join(INPUTS)} at most once, and something; got reads={self.reads!r}")
+        _check(not {"mu", "z"} <= set(self.parts), "C reads mu or z, a draw around it, not both")
+        _check(self.hidden_size >= 0, f"a hidden layer has 0 units or more, got hidden_size={self.hidden_size}")
+
+    @property
+    def parts(self) -> list[str]:
+        """`reads`, taken apart."""
+        return self.reads.split()
 
 
 @dataclass(frozen=True)
 class EvolveConfig:
-    """C and CMA-ES."""
+    """CMA-ES, and the world in which it lets the candidates drive."""
 
     popsize: int
     tracks: int  # episodes per candidate; all candidates of a generation drive the same tracks
     generations: int
     sigma0: float
     sigma_end: float | None  # step size held to a geometric decay from sigma0; None leaves it to CMA-ES
-    decay: int | None  # generations that the decay takes; after them the step size stays
+    decay: int | None  # generations that the decay takes; after them the step size stays; None with sigma_end alone
     max_steps: int
     select_every: int  # generations between two scorings of the distribution's mean
     select_tracks: int  # tracks it is scored on, the same ones each time
-    patience: int | None  # steps without a new tile after which a candidate's episode is cut; None never cuts
+    patience: int | None  # steps without a success after which a candidate's episode is cut; None never cuts
+    world: str = "real"  # or "dream": what candidates drive in; the mean is always scored in the real one
+    temperature: float = 1.0  # the dream's
+
+    def __post_init__(self):
+        together = (self.sigma_end is None) == (self.decay is None) and (self.decay is None or self.decay >= 1)
+        _check(together, f"sigma_end and decay go together: got sigma_end={self.sigma_end}, decay={self.decay}")
+        _check(self.world in ("real", "dream"), f"no world {self.world!r}; choose real or dream")
+        _check(0 < self.temperature < math.inf, f"temperature must be a positive number, got {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -83,9 +125,21 @@ class Config:
     seed: int
     collect: CollectConfig
     vae: VAEConfig
-    mdnrnn: MDNRNNConfig | None  # None: an agent without M, whose C sees z alone
+    mdnrnn: MDNRNNConfig | None  # None: an agent without M
     evolve: EvolveConfig
     evaluate: EvaluateConfig
+    controller: ControllerConfig = ControllerConfig()
+    task: str = "car_racing"  # its name in envs.task.TASKS
+
+    def __post_init__(self):
+        remembers, dreams = {"h", "c"} & set(self.controller.parts), self.evolve.world == "dream"
+        _check(
+            bool(self.mdnrnn) or not remembers, f"C reads {self.controller.reads!r}, but there is no M: mdnrnn is None"
+        )
+        _check(
+            not dreams or (self.mdnrnn is not None and self.mdnrnn.outcome),
+            "world='dream' needs an M with outcome=True: without reward and end there is nothing to learn from",
+        )
 
 
 QUICK = Config(
@@ -160,7 +214,13 @@ PAPER = Config(
 )
 
 # The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
-V_ONLY = replace(LAPTOP, preset="v-only", mdnrnn=None, evolve=replace(LAPTOP.evolve, popsize=24, generations=60, decay=50))
+V_ONLY = replace(
+    LAPTOP,
+    preset="v-only",
+    mdnrnn=None,
+    controller=ControllerConfig(reads="z"),
+    evolve=replace(LAPTOP.evolve, popsize=24, generations=60, decay=50),
+)
 
 PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY)}
 
@@ -178,18 +238,29 @@ def to_dict(config: Config) -> dict:
 
 
 def from_dict(values: dict) -> Config:
-    """The inverse of `to_dict`; ValueError names the entry that is missing or unknown."""
+    """The inverse of `to_dict`. What a run of an older version lacks means what it meant then.
+
+    ValueError names an entry that is unknown, one that is missing and has no default, or a contradiction.
+    """
+    if isinstance(values, dict):
+        evolve = values.get("evolve")
+        if isinstance(evolve, dict) and evolve.get("sigma_end") and "decay" not in evolve:
+            values = values | {"evolve": evolve | {"decay": evolve.get("generations")}}  # it decayed to the last one
+        if values.get("mdnrnn", ...) is None and "controller" not in values:
+            values = values | {"controller": {"reads": "z"}}
     return _build(Config, values)
 
 
 def _build(cls, values: dict):
-    names = {field.name: field.type for field in fields(cls)}
     if not isinstance(values, dict):
         raise ValueError(f"a configuration of another version: {cls.__name__} must be an object, got {values!r}")
-    if set(values) != set(names):
-        odd = ", ".join(sorted(set(values) ^ set(names)))
-        raise ValueError(f"a configuration of another version: {cls.__name__} has missing or unknown entries: {odd}")
-    return cls(**{name: _entry(kind, values[name]) for name, kind in names.items()})
+    kinds = {field.name: field.type for field in fields(cls)}
+    needed = {field.name for field in fields(cls) if field.default is MISSING}
+    for what, odd in {"unknown": set(values) - set(kinds), "missing": needed - set(values)}.items():
+        if odd:
+            names = ", ".join(sorted(odd))
+            raise ValueError(f"a configuration of another version: {cls.__name__} has {what} entries: {names}")
+    return cls(**{name: _entry(kinds[name], value) for name, value in values.items()})
 
 
 def _entry(kind, value):
@@ -206,7 +277,7 @@ def differences(one: Config, other: Config) -> list[str]:
 
 
 def _flat(values: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict = {}
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat

@@ -10,16 +10,17 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from wmlib.checkpoint import write_atomically
-
+from wmlib.checkpoint import read_json, write_atomically, write_json
 
 # What numpy and zipfile raise on a file whose bytes were changed or lost.
 DAMAGE = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError, KeyError, ValueError, EOFError, OSError)
+CHUNK_STEPS = 300  # batches drawn from the same few episodes, so that reading costs a twentieth of training
 
 
 @dataclass
@@ -37,19 +38,49 @@ class Episode:
     seed: int
 
     def __post_init__(self):
-        T = len(self.action)
-        if len(self.obs) != T + 1 or len(self.reward) != T:
-            raise ValueError(f"an episode of {T} actions needs {T + 1} observations and {T} rewards, got {len(self.obs)} and {len(self.reward)}")
+        _check_lengths(len(self.action), {"observations": len(self.obs)}, len(self.reward))
 
     def __len__(self) -> int:
         return len(self.action)
 
 
-class EpisodeStore:
-    """A folder of episodes, one compressed file each; a file is there whole or not at all."""
+@dataclass
+class EncodedEpisode:
+    """The same drive as V sees it: mu and logvar float32 (T+1, Z) instead of observations."""
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    mu: np.ndarray
+    logvar: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: bool
+
+    def __post_init__(self):
+        _check_lengths(len(self.action), {"mu": len(self.mu), "logvar": len(self.logvar)}, len(self.reward))
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+def _check_lengths(T: int, seen: dict[str, int], rewards: int) -> None:
+    for name, number in seen.items():
+        if number != T + 1 or rewards != T:
+            needed = f"an episode of {T} actions needs {T + 1} {name} and {T} rewards"
+            raise ValueError(f"{needed}, got {number} and {rewards}")
+
+
+Kind = TypeVar("Kind", Episode, EncodedEpisode)
+REMEDIES = {  # what brings a damaged file back
+    Episode: "delete it and run python -m wmlib collect again, or train with --skip-damaged",
+    EncodedEpisode: "delete it and run python -m wmlib train-mdnrnn again",
+}
+
+
+class EpisodeStore:
+    """A folder of episodes of one kind, one compressed file each; a file is there whole or not at all."""
+
+    def __init__(self, folder: Path, kind: type[Episode | EncodedEpisode] = Episode):
+        """kind: Episode, or EncodedEpisode."""
+        self.folder, self.kind = Path(folder), kind
 
     def path(self, index: int) -> Path:
         """Where episode `index` is kept."""
@@ -59,11 +90,12 @@ class EpisodeStore:
         """All episodes there are, in order; FileNotFoundError if there are none."""
         paths = sorted(self.folder.glob("[0-9]*.npz"))
         if not paths:
-            raise FileNotFoundError(f"{self.folder} holds no episodes; run python -m wmlib collect first")
+            stage = "collect" if self.kind is Episode else "train-mdnrnn"
+            raise FileNotFoundError(f"{self.folder} holds no episodes; run python -m wmlib {stage} first")
         return paths
 
-    def save(self, index: int, episode: Episode) -> None:
-        """Keep an episode under its index, atomically: an npz, deflated at the level that costs less time than driving."""
+    def save(self, index: int, episode: Episode | EncodedEpisode) -> None:
+        """Keep an episode under its index, atomically: an npz, deflated at the level that costs less than driving."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             for name, value in vars(episode).items():
@@ -72,18 +104,19 @@ class EpisodeStore:
         write_atomically(self.path(index), content.getvalue())
 
 
-def load_episode(path: Path) -> Episode:
-    """The episode in a file; ValueError names a damaged one."""
+def load_episode(path: Path, kind: type[Kind] = Episode) -> Kind:  # type: ignore[assignment]  # a default for Kind
+    """The episode, of that kind, in a file; ValueError names a damaged one and what to run."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            values = {name: file[name] for name in ("obs", "action", "reward", "terminated", "seed")}
-        return Episode(**values | {"terminated": bool(values["terminated"]), "seed": int(values["seed"])})
+            values = {field.name: file[field.name] for field in fields(kind)}
+        scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}
+        return kind(**values | scalars)
     except DAMAGE as error:
-        raise ValueError(f"{path} is no whole episode ({error}); delete it and run python -m wmlib collect again, or train with --skip-damaged") from None
+        raise ValueError(f"{path} is no whole episode ({error}); {REMEDIES[kind]}") from None
 
 
 def load_episodes(paths: list[Path], skip_damaged: bool = False) -> Iterator[Episode]:
-    """The episodes in some files; a damaged one is a ValueError or, where that is asked for, a warning that names it."""
+    """The episodes in some files; a damaged one is a ValueError or, if it is to be skipped, a warning that names it."""
     for path in paths:
         try:
             yield load_episode(path)
@@ -91,6 +124,27 @@ def load_episodes(paths: list[Path], skip_damaged: bool = False) -> Iterator[Epi
             if not skip_damaged:
                 raise
             warnings.warn(f"skipped: {error}", stacklevel=2)
+
+
+def open_latents(folder: Path) -> EpisodeStore:
+    """The store of a run's encoded episodes, bound to its V by the hash of V's weights.
+
+    A new store is bound here. Raises ValueError when another V made the one that there is.
+    """
+    store, meta = EpisodeStore(folder / "latents", EncodedEpisode), folder / "latents" / "meta.json"
+    vae = {"vae_sha256": read_json(folder / "vae" / "meta.json")["weights_sha256"]}
+    if not meta.exists() and not any(store.folder.glob("*.npz")):
+        write_json(meta, vae)
+    elif not meta.exists() or read_json(meta) != vae:
+        which = f"{store.folder} and what was trained on it belong to another V than the one in {folder / 'vae'}"
+        raise ValueError(f"{which}; delete latents, mdnrnn and controller there, then run python -m wmlib train-mdnrnn")
+    return store
+
+
+def _chosen(paths: list[Path], seed: int, step: int, number: int) -> list[Path]:
+    """The few episodes that are in memory at a step."""
+    order = np.random.default_rng([seed, step // CHUNK_STEPS, 0]).permutation(len(paths))
+    return [paths[index] for index in order[:number]]
 
 
 def frame_batches(
@@ -101,64 +155,69 @@ def frame_batches(
     A few episodes at a time are in memory; for some hundred steps the batches come from those. Batch number `step`
     is the same whatever `first_step` is, so a training resumes on the frames that it would have seen.
     """
-    chunk_steps, chunk_episodes = 300, min(32, len(paths))  # reading is then a twentieth of V's training
     for step in range(first_step, 2**62):
-        if step == first_step or step % chunk_steps == 0:
-            chosen = np.random.default_rng([seed, step // chunk_steps, 0]).permutation(len(paths))[:chunk_episodes]
-            drives = [episode.obs for episode in load_episodes([paths[index] for index in chosen], skip_damaged)]
+        if step == first_step or step % CHUNK_STEPS == 0:
+            chosen = _chosen(paths, seed, step, number=32)
+            drives = [episode.obs for episode in load_episodes(chosen, skip_damaged)]
             if not drives:
-                raise ValueError(f"all {len(chosen)} episodes drawn from {paths[0].parent} are damaged; delete them and run python -m wmlib collect again")
+                raise ValueError(
+                    f"all {len(chosen)} episodes drawn from {paths[0].parent} are damaged; "
+                    "delete them and run python -m wmlib collect again"
+                )
             frames = np.concatenate(drives)
         rows = np.random.default_rng([seed, step, 1]).integers(len(frames), size=batch_size)
         yield frames[rows]
 
 
-@dataclass
-class Latents:
-    """A data set as V sees it: for each episode mu and logvar (T+1, Z) and action (T, A), float32."""
+class Sequences(NamedTuple):
+    """Pieces of episodes, each of at most T steps; shorter ones are filled up with zeros, where `mask` is False.
 
-    mu: list[np.ndarray]
-    logvar: list[np.ndarray]
-    action: list[np.ndarray]
+    z float32 (B, T+1, Z); action float32 (B, T, A) leads from z[:, t] to z[:, t+1]; reward float32 (B, T);
+    terminated bool (B, T), True at the step that ended an episode; mask bool (B, T). As arrays, or as tensors.
+    """
 
-    def save(self, path: Path) -> None:
-        """One file, all episodes end to end, atomically."""
-        content = io.BytesIO()
-        arrays = {name: np.concatenate(getattr(self, name)) for name in ("mu", "logvar", "action")}
-        np.savez(content, lengths=np.array([len(action) for action in self.action]), **arrays)
-        write_atomically(path, content.getvalue())
-
-    @staticmethod
-    def load(path: Path) -> "Latents":
-        """The inverse of `save`; ValueError on a damaged file."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                steps = np.cumsum(file["lengths"])[:-1]
-                obs = np.cumsum(file["lengths"] + 1)[:-1]
-                return Latents(np.split(file["mu"], obs), np.split(file["logvar"], obs), np.split(file["action"], steps))
-        except DAMAGE as error:
-            raise ValueError(f"{path} is damaged ({error}); delete it and run python -m wmlib train-mdnrnn again") from None
+    z: Any
+    action: Any
+    reward: Any
+    terminated: Any
+    mask: Any
 
 
 def sequence_batches(
-    latents: Latents, batch_size: int, length: int, seed: int, first_step: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Random pieces of episodes: z (B, length+1, Z) and action (B, length, A), forever.
+    paths: list[Path], batch_size: int, length: int, seed: int, first_step: int = 0
+) -> Iterator[Sequences]:
+    """Random pieces, of `length` steps or as long as their episode, from the files of encoded episodes, forever.
 
-    z is drawn anew from N(mu, exp(logvar)) for every batch (paper, A.2). Every piece lies inside one episode, so nothing
-    is padded; ValueError if no episode is that long. Batch number `step` is the same whatever `first_step` is.
+    z is drawn anew from N(mu, exp(logvar)) for every batch (paper, A.2). A few hundred episodes at a time are in
+    memory. Batch number `step` is the same whatever `first_step` is.
     """
-    starts = np.array([max(0, len(action) - length + 1) for action in latents.action])  # pieces that fit, per episode
-    if not starts.any():
-        raise ValueError(f"no episode has {length} steps; the longest has {max(map(len, latents.action))}: lower sequence_length")
-    ends = np.cumsum(starts)
     for step in range(first_step, 2**62):
-        rng = np.random.default_rng([seed, step])
-        pieces = rng.integers(ends[-1], size=batch_size)
-        episodes = np.searchsorted(ends, pieces, side="right")
-        first = pieces - (ends - starts)[episodes]
-        mu = np.stack([latents.mu[e][t : t + length + 1] for e, t in zip(episodes, first)])
-        logvar = np.stack([latents.logvar[e][t : t + length + 1] for e, t in zip(episodes, first)])
-        action = np.stack([latents.action[e][t : t + length] for e, t in zip(episodes, first)])
-        noise = rng.standard_normal(mu.shape, dtype=np.float32)
-        yield mu + np.exp(0.5 * logvar) * noise, action
+        if step == first_step or step % CHUNK_STEPS == 0:
+            drives = [load_episode(path, EncodedEpisode) for path in _chosen(paths, seed, step, number=256)]
+        rng = np.random.default_rng([seed, step, 1])
+        yield _draw_pieces(drives, batch_size, length, rng)
+
+
+def _draw_pieces(drives: list[EncodedEpisode], B: int, length: int, rng: np.random.Generator) -> Sequences:
+    """B pieces. A window of `length` steps slides over each episode, from before its start to behind its end.
+
+    All its places are equally likely, and where it hangs over it is moved inside: so ends are seen often.
+    """
+    pieces = []
+    places = np.cumsum([len(drive) + length - 1 for drive in drives])
+    for place in rng.integers(places[-1], size=B):
+        index = np.searchsorted(places, place, side="right")
+        drive = drives[index]
+        start = np.clip(len(drive) - (places[index] - place), 0, max(0, len(drive) - length))
+        pieces.append((drive, start, min(length, len(drive))))
+    T, Z, A = max(steps for _, _, steps in pieces), drives[0].mu.shape[1], drives[0].action.shape[1]
+    z, action, reward = (np.zeros((B, *shape), np.float32) for shape in ((T + 1, Z), (T, A), (T,)))
+    terminated, mask = np.zeros((B, T), bool), np.zeros((B, T), bool)
+    for row, (drive, start, steps) in enumerate(pieces):
+        window, codes = slice(start, start + steps), slice(start, start + steps + 1)
+        noise = rng.standard_normal((steps + 1, Z), dtype=np.float32)
+        z[row, : steps + 1] = drive.mu[codes] + np.exp(0.5 * drive.logvar[codes]) * noise
+        action[row, :steps], reward[row, :steps] = drive.action[window], drive.reward[window]
+        terminated[row, steps - 1] = drive.terminated and window.stop == len(drive)
+        mask[row, :steps] = True
+    return Sequences(z, action, reward, terminated, mask)

@@ -1,27 +1,35 @@
 """The dream: M imagines the next z, V's decoder paints it, and gymnasium's vector API hides that nothing is real.
 
-Letters: B environments, Z latents, A action, H hidden.
+Letters: B environments, N places to begin, Z latents, A action, H hidden.
 """
+
+from collections.abc import Sequence
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from torch import Tensor
 
 from wmlib.agent import Agent
-from wmlib.envs.task import CAR_RACING, Task
-from wmlib.envs.vector import checked_actions
-from wmlib.mdnrnn import MDNRNN, State, sample_mixture
+from wmlib.config import Config
+from wmlib.data import EncodedEpisode, EpisodeStore, load_episode
+from wmlib.envs.task import Task, get_task
+from wmlib.envs.vector import checked_actions, reset_places
+from wmlib.mdnrnn import MDNRNN, State, place_noise
 from wmlib.vae import VAE, to_uint8
+
+STARTS = 1_000  # stored episodes at whose first frames dreams may begin
 
 
 class DreamEnv(gym.vector.VectorEnv):
     """B dreams in lock-step; an observation is z, float32 (B, Z) (paper, section 4).
 
     The same contract as the real vectors: autoreset DISABLED, a finished dream ignores its action, repeats its z and
-    pays 0 until `options["reset_mask"]` resets it. The paper's CarRacing M predicts no reward, so all rewards are 0, and
-    a dream ends after `max_steps`. `state` is M's (h, c), each (B, H), for C to read.
+    pays 0 until `options["reset_mask"]` resets it; it is truncated at `max_steps`. Where M predicts the outcome, a step
+    pays the reward that M expects, and a dream terminates when M holds that for likelier than not; else it pays 0.
+    A dream and its noise belong to its own seed, whoever dreams beside it. `state` is M's (h, c), each (B, H).
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"], "render_fps": 50}
@@ -30,78 +38,121 @@ class DreamEnv(gym.vector.VectorEnv):
         self,
         vae: VAE,
         mdnrnn: MDNRNN,
-        first_z: np.ndarray,
+        first_z: np.ndarray | Tensor,
         num_envs: int = 1,
         temperature: float = 1.0,
-        max_steps: int = 1_000,
-        task: Task = CAR_RACING,
+        max_steps: int | None = None,
+        task: Task = get_task(Config.task),
         first_state: State | None = None,
     ):
         """first_z: (N, Z), where dreams may begin; temperature: above 1 for a wilder dream, towards 0 for a sure one.
 
-        first_state: M's (h, c) just before each first z, each (N, H); without it a dream begins with an empty memory.
+        max_steps: the task's by default. first_state: M's (h, c) just before each first z, each (N, H); without it a
+        dream begins with an empty memory. Raises ValueError for sizes that don't agree.
         """
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature}")
-        self.first_z = torch.as_tensor(np.atleast_2d(first_z), dtype=torch.float32)
-        if self.first_z.shape[1] != vae.z_size or vae.z_size != mdnrnn.z_size:
-            raise ValueError(f"V has {vae.z_size} latents, M {mdnrnn.z_size} and first_z {self.first_z.shape[1]}; they must agree")
-        self.first_state = first_state or mdnrnn.initial_state(len(self.first_z))
-        if any(part.shape != (len(self.first_z), mdnrnn.hidden_size) for part in self.first_state):
+        self.first_z = torch.as_tensor(first_z, dtype=torch.float32).view(-1, first_z.shape[-1])
+        N, Z = self.first_z.shape
+        if Z != vae.z_size or vae.z_size != mdnrnn.z_size:
+            raise ValueError(f"V has {vae.z_size} latents, M {mdnrnn.z_size} and first_z {Z}; they must agree")
+        self.first_state = first_state or mdnrnn.initial_state(N)
+        if any(part.shape != (N, mdnrnn.hidden_size) for part in self.first_state):
             shapes = [tuple(part.shape) for part in self.first_state]
-            raise ValueError(f"first_state must be h and c of shape {(len(self.first_z), mdnrnn.hidden_size)}, got {shapes}")
-        self.vae, self.mdnrnn = vae.eval(), mdnrnn.eval()
-        self.num_envs, self.temperature, self.max_steps = num_envs, temperature, max_steps
-        self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (vae.z_size,), np.float32)
+            raise ValueError(f"first_state must be h and c of shape {(N, mdnrnn.hidden_size)}, got {shapes}")
+        self.vae, self.mdnrnn, self.num_envs, self.temperature = vae, mdnrnn, num_envs, temperature
+        self.max_steps = max_steps or task.max_steps
+        self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (Z,), np.float32)
         self.single_action_space = task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.render_mode = "rgb_array"
-        self.generator = torch.Generator()
-        self.z = torch.zeros(num_envs, vae.z_size)
+        self.noise = [np.random.default_rng() for _ in range(num_envs)]
+        self.z = torch.zeros(num_envs, Z)
         self.state: State = mdnrnn.initial_state(num_envs)
-        self.steps = np.full(num_envs, max_steps)  # nothing runs before the first reset
+        self.steps = np.zeros(num_envs, int)
+        self.terminated = np.zeros(num_envs, bool)
+        self.truncated = np.ones(num_envs, bool)  # nothing runs before the first reset
+
+    @staticmethod
+    def from_store(agent: Agent, store: EpisodeStore, num_envs: int = 1, **settings) -> "DreamEnv":
+        """Dreams of an agent's V and M that begin where the encoded episodes of a store do (paper, section 4.3).
+
+        They begin with the code that C reads: mu, or a draw around it. settings: as of `DreamEnv`.
+        Raises FileNotFoundError for an empty store, ValueError for an agent without M.
+        """
+        if agent.mdnrnn is None:
+            raise ValueError("an agent without M can't dream; give it an M, or drive in the real world")
+        starts = [load_episode(path, EncodedEpisode) for path in store.paths()[:STARTS]]
+        z = torch.from_numpy(np.stack([episode.mu[0] for episode in starts]))
+        if "mu" not in agent.reads:
+            logvar = torch.from_numpy(np.stack([episode.logvar[0] for episode in starts]))
+            z = agent.vae.sample(z, logvar, torch.Generator().manual_seed(0))
+        return DreamEnv(agent.vae, agent.mdnrnn, z, num_envs, task=agent.task, **settings)
 
     @torch.inference_mode()
-    def reset(self, *, seed: int | list[int] | None = None, options: dict | None = None):
+    def reset(self, *, seed: int | Sequence[int] | None = None, options: dict | None = None):
         """Begin dreams, everywhere or where `options["reset_mask"]` (B,) is True: z (B, Z), info.
 
-        One seed (of a list, the first) fixes where the dreams begin and all the noise that follows.
+        seed: one for each dream, or one number from which dream i takes seed + i; without one a dream's noise goes on.
         """
-        if seed is not None:
-            self.generator.manual_seed(int(np.ravel(seed)[0]))
-        mask = torch.as_tensor((options or {}).get("reset_mask", np.ones(self.num_envs)), dtype=torch.bool)
-        if len(mask) != self.num_envs:
-            raise ValueError(f"{self.num_envs} dreams got a reset mask of {len(mask)}")
-        start = torch.randint(len(self.first_z), (self.num_envs,), generator=self.generator)
-        self._replace(mask, self.first_z[start], tuple(part[start] for part in self.first_state))
-        self.steps[mask.numpy()] = 0
+        mask, seeds = reset_places(self.num_envs, seed, options)
+        start = np.zeros(self.num_envs, int)
+        for i in np.flatnonzero(mask):
+            if seeds[i] is not None:
+                self.noise[i] = np.random.default_rng(seeds[i])
+            start[i] = self.noise[i].integers(len(self.first_z))
+        h, c = self.first_state
+        self._replace(mask, self.first_z[start], (h[start], c[start]))
+        self.steps[mask] = 0
+        self.terminated[mask] = self.truncated[mask] = False
         return self.z.numpy().copy(), {}
 
     @torch.inference_mode()
     def step(self, actions: np.ndarray):
         """One imagined step: z (B, Z), reward (B,), terminated (B,), truncated (B,), info."""
         actions = checked_actions(np.asarray(actions, np.float32), self.action_space.shape)
-        mixture, state = self.mdnrnn(self.z[:, None], torch.from_numpy(actions)[:, None], self.state)
-        z = sample_mixture(mixture, self.temperature, self.generator)[:, 0]
-        active = self.steps < self.max_steps
-        self._replace(torch.from_numpy(active), z, state)
+        active = ~(self.terminated | self.truncated)
+        h, state = self.mdnrnn.memory(self.z[:, None], torch.from_numpy(actions)[:, None], self.state)
+        uniform, normal = self._draw(active)
+        z = place_noise(self.mdnrnn.mixture(h), uniform[:, None], normal[:, None], self.temperature)
+        self._replace(active, z[:, 0], state)
+        reward = np.zeros(self.num_envs)
+        if self.mdnrnn.to_outcome is not None:
+            expected, logit = (part[:, 0].numpy() for part in self.mdnrnn.outcome(h))
+            reward[active] = expected[active]
+            self.terminated |= active & (logit > 0)
         self.steps[active] += 1
-        nothing = np.zeros(self.num_envs)
-        return self.z.numpy().copy(), nothing, nothing.astype(bool), self.steps >= self.max_steps, {}
+        self.truncated |= active & ~self.terminated & (self.steps >= self.max_steps)
+        return self.z.numpy().copy(), reward, self.terminated.copy(), self.truncated.copy(), {}
 
-    def _replace(self, mask: torch.Tensor, z: torch.Tensor, state: State) -> None:
-        self.z = torch.where(mask[:, None], z, self.z)
-        self.state = tuple(torch.where(mask[:, None], new, old) for new, old in zip(state, self.state))
+    def _draw(self, active: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The noise of one step, each dream's from its own source: uniform and normal (B, Z)."""
+        uniform, normal = np.zeros((2, *self.z.shape), np.float32)
+        for i in np.flatnonzero(active):
+            self.noise[i].random(out=uniform[i], dtype=np.float32)
+            self.noise[i].standard_normal(out=normal[i], dtype=np.float32)
+        return torch.from_numpy(uniform), torch.from_numpy(normal)
+
+    def _replace(self, mask: np.ndarray, z: Tensor, state: State) -> None:
+        rows = torch.from_numpy(mask)[:, None]
+        (h, c), (old_h, old_c) = state, self.state
+        self.z = torch.where(rows, z, self.z)
+        self.state = torch.where(rows, h, old_h), torch.where(rows, c, old_c)
 
     @torch.inference_mode()
-    def render(self) -> np.ndarray:
+    def render(self) -> np.ndarray:  # type: ignore[override]  # one array for all, not one for each
         """What the dreamers see: uint8 (B, 64, 64, 3)."""
         return to_uint8(self.vae.decode(self.z))
 
+    def view(self) -> dict[str, np.ndarray]:
+        """What there is to see now: frames (B, 64, 64, 3), and M's h and c (B, H)."""
+        h, c = self.state
+        return {"frames": self.render(), "h": h.numpy().copy(), "c": c.numpy().copy()}
+
 
 class DreamPolicy:
-    """An agent's C inside a DreamEnv: it reads the dream's own h, so there is no second LSTM."""
+    """An agent's C inside a DreamEnv: it reads the dream's own h and c, so there is no second LSTM."""
 
     def __init__(self, agent: Agent, env: DreamEnv):
         self.agent, self.env = agent, env
@@ -111,4 +162,5 @@ class DreamPolicy:
 
     def act(self, obs: np.ndarray, state: None, active: np.ndarray | None = None) -> tuple[np.ndarray, None]:
         """z (B, Z) to action (B, A)."""
-        return self.agent.choose(torch.from_numpy(obs), self.env.state[0]).numpy(), None
+        with torch.inference_mode():
+            return self.agent.choose(torch.from_numpy(obs), *self.env.state).numpy(), None

@@ -8,8 +8,8 @@ import numpy as np
 
 from wmlib.agent import Agent
 from wmlib.collect import UniformPolicy
-from wmlib.config import EVALUATE_SEEDS
-from wmlib.envs.task import CAR_RACING
+from wmlib.config import EVALUATE_SEEDS, Config
+from wmlib.envs.task import get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.parallel import run
 from wmlib.rollout import returns
@@ -27,40 +27,46 @@ def evaluate(folder: Path, episodes: int, first_seed: int = EVALUATE_SEEDS.start
     yield from _scored(score_agent, folder, episodes, first_seed)
 
 
-def evaluate_random(episodes: int, first_seed: int = EVALUATE_SEEDS.start) -> Iterator[tuple[int, list[float]]]:
-    """The same for actions drawn evenly from the action space.
+def evaluate_random(
+    episodes: int, first_seed: int = EVALUATE_SEEDS.start, task: str = Config.task
+) -> Iterator[tuple[int, list[float]]]:
+    """The same for actions drawn evenly from a task's action space.
 
     It never looks, so the fast environment, equal but for its pixels, gives the official returns.
     """
-    yield from _scored(score_random, None, episodes, first_seed)
+    yield from _scored(score_random, task, episodes, first_seed)
 
 
-def _scored(score, folder: Path | None, episodes: int, first_seed: int) -> Iterator[tuple[int, list[float]]]:
+def _scored(score, subject: Path | str, episodes: int, first_seed: int) -> Iterator[tuple[int, list[float]]]:
     if episodes < 1 or first_seed not in EVALUATE_SEEDS or first_seed + episodes - 1 not in EVALUATE_SEEDS:
-        raise ValueError(f"evaluation takes at least 1 episode and track seeds from {EVALUATE_SEEDS.start:,} to {EVALUATE_SEEDS.stop - 1:,}")
+        allowed = f"track seeds from {EVALUATE_SEEDS.start:,} to {EVALUATE_SEEDS.stop - 1:,}"
+        raise ValueError(f"evaluation takes at least 1 episode and {allowed}")
     seeds = list(range(first_seed, first_seed + episodes))
     found: list[float] = []
-    for scores in run(score, [(folder, seeds[i : i + TRACKS_PER_JOB]) for i in range(0, episodes, TRACKS_PER_JOB)]):
+    for scores in run(score, [(subject, seeds[i : i + TRACKS_PER_JOB]) for i in range(0, episodes, TRACKS_PER_JOB)]):
         found += scores
         yield len(found), found
 
 
 def score_agent(folder: Path, seeds: list[int]) -> list[float]:
     """The agent's return on each official track."""
-    env = VectorEnv(CAR_RACING.make_official, len(seeds), CAR_RACING.max_steps)
-    return returns(env, Agent.load(folder), seeds, seeds[0])[0].tolist()
+    agent = Agent.load(folder)
+    env = VectorEnv(agent.task.make_official, len(seeds), agent.task.max_steps)
+    return returns(env, agent, seeds, seeds[0])[0].tolist()
 
 
-def score_random(_, seeds: list[int]) -> list[float]:
-    """White noise's return on each track."""
-    env = VectorEnv(CAR_RACING.make, len(seeds), CAR_RACING.max_steps)
-    return returns(env, UniformPolicy(), seeds, seeds[0])[0].tolist()
+def score_random(name: str, seeds: list[int]) -> list[float]:
+    """White noise's return on each track of the task of that name."""
+    task = get_task(name)
+    env = VectorEnv(task.make, len(seeds), task.max_steps)
+    return returns(env, UniformPolicy(task), seeds, seeds[0])[0].tolist()
 
 
 def summarise(scores: list[float]) -> dict:
     """Mean, standard deviation over episodes and a 95 % bootstrap interval of the mean."""
-    scores = np.asarray(scores)
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(scores.tobytes()).digest()[:8], "little"))
-    means = rng.choice(scores, (10_000, len(scores))).mean(axis=1)
+    found = np.asarray(scores)
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(found.tobytes()).digest()[:8], "little"))
+    means = rng.choice(found, (10_000, len(found))).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return {"episodes": len(scores), "mean": scores.mean(), "std": scores.std(), "interval": [low, high], "returns": scores.tolist()}
+    spread = {"mean": found.mean(), "std": found.std(), "interval": [low, high]}
+    return {"episodes": len(found), **spread, "returns": found.tolist()}

@@ -5,6 +5,7 @@ Letters: P candidates, N parameters.
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from threadpoolctl import threadpool_limits
 from wmlib.agent import Agent, load_config, load_world_model, new_models
 from wmlib.checkpoint import append_line, describe, read_json, read_lines, save_weights, write_json
 from wmlib.config import EVOLVE_SEEDS, SELECT_SEEDS, Config, EvolveConfig, to_dict, track_seeds
+from wmlib.data import EpisodeStore, open_latents
+from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.vector import VectorEnv
 from wmlib.parallel import run
-from wmlib.rollout import returns
+from wmlib.rollout import Policy, returns
 
 CANDIDATES_PER_JOB = 8
 
@@ -32,12 +35,13 @@ class Search:
 
     def __init__(self, config: EvolveConfig, num_params: int, seed: int):
         self.config, self.seed, self.generation = config, seed, 0
-        options = {"popsize": config.popsize, "seed": np.nan, "randn": self._randn, "verbose": -9, "verb_log": 0, "signals_filename": ""}
+        quiet = {"verbose": -9, "verb_log": 0, "signals_filename": ""}
+        options = {"popsize": config.popsize, "seed": np.nan, "randn": self._randn, **quiet}
         with threadpool_limits(1):
             self.strategy = cma.CMAEvolutionStrategy(np.zeros(num_params), config.sigma0, options)
 
     def _randn(self, *shape: int) -> np.ndarray:
-        """Noise turned by B, so that pycma's B D noise is C^(1/2) noise: the same whatever signs a LAPACK gives eigenvectors."""
+        """Noise turned by B, so that pycma's B D noise is C^(1/2) noise, whatever signs a LAPACK gives eigenvectors."""
         return self.rng.standard_normal(shape) @ self.strategy.sm.B
 
     def ask(self) -> np.ndarray:
@@ -51,7 +55,7 @@ class Search:
         with threadpool_limits(1):
             self.strategy.tell(list(candidates), list(-np.asarray(fitness)))
         self.generation += 1
-        if self.config.sigma_end is not None:
+        if self.config.sigma_end is not None and self.config.decay is not None:
             done = min(1, self.generation / self.config.decay)
             self.strategy.sigma = self.config.sigma0 * (self.config.sigma_end / self.config.sigma0) ** done
 
@@ -69,7 +73,7 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     it was, by replaying its log. Raises ValueError when the log was made with another V or M.
     """
     log, meta = folder / "controller" / "generations.jsonl", folder / "controller" / "meta.json"
-    _check_inputs(folder)
+    _check_inputs(config, folder)
     started = time.time() - (read_json(meta)["duration_s"] if meta.exists() else 0)  # as if it had never stopped
     search = replay(config, folder)
     while search.generation < config.evolve.generations:
@@ -77,7 +81,8 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
         seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), config.evolve.tracks)
         fitness = score_candidates(config, folder, candidates, seeds, generation)
         search.tell(candidates, fitness)
-        row = {"generation": generation, "fitness": fitness.tolist(), "step_size": search.strategy.sigma, "mean_norm": float(np.linalg.norm(search.mean))}
+        row = {"generation": generation, "fitness": fitness.tolist(), "step_size": search.strategy.sigma}
+        row["mean_norm"] = float(np.linalg.norm(search.mean))
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
             row["selection"] = score_mean(config, folder, search.mean)
         append_line(log, row)
@@ -94,7 +99,8 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
     search = Search(config.evolve, new_models(config)[2].num_params, config.seed)
     for row in read_lines(log)[:generations]:
         search.tell(search.ask(), np.array(row["fitness"]))
-        if row["generation"] != search.generation - 1 or not np.isclose(row["mean_norm"], np.linalg.norm(search.mean), rtol=1e-6, atol=0):
+        met = np.isclose(row["mean_norm"], np.linalg.norm(search.mean), rtol=1e-6, atol=0)
+        if row["generation"] != search.generation - 1 or not met:
             raise ValueError(
                 f"{log} can't be replayed from generation {row['generation']} on: it was edited, or written by another "
                 "version of this package or of cma; restore it or start another run"
@@ -103,38 +109,51 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
 
 
 def score_candidates(config: Config, folder: Path, candidates: np.ndarray, seeds: list[int], noise: int) -> np.ndarray:
-    """The mean return of each candidate (P, N) over the tracks `seeds`: (P,)."""
-    settings = config.evolve
-    blocks = range(0, len(candidates), CANDIDATES_PER_JOB)
-    jobs = [
-        (folder, candidates[i : i + CANDIDATES_PER_JOB].astype(np.float32), seeds, (config.seed, noise, i), settings.max_steps, settings.patience)
-        for i in blocks
-    ]
+    """The mean return of each candidate (P, N) over the tracks, or dreams, `seeds`: (P,)."""
+    jobs = []
+    for i in range(0, len(candidates), CANDIDATES_PER_JOB):
+        block = candidates[i : i + CANDIDATES_PER_JOB].astype(np.float32)
+        jobs.append((folder, config.evolve, block, seeds, (config.seed, noise, i)))
     return np.concatenate([scores.mean(axis=1) for scores in run(drive, jobs)])
 
 
 def score_mean(config: Config, folder: Path, mean: np.ndarray) -> list[float]:
-    """The return of one policy on each of the selection's tracks, which nothing is evolved on."""
+    """The return of one policy on each of the selection's tracks, real ones, which nothing is evolved on."""
     seeds = track_seeds(SELECT_SEEDS, (config.seed,), config.evolve.select_tracks)
-    params = mean[None].astype(np.float32)
-    jobs = [(folder, params, seeds[i : i + 16], (config.seed, i), config.evolve.max_steps, None) for i in range(0, len(seeds), 16)]
+    settings, params = replace(config.evolve, world="real", patience=None), mean[None].astype(np.float32)
+    jobs = [(folder, settings, params, seeds[i : i + 16], (config.seed, i)) for i in range(0, len(seeds), 16)]
     return np.concatenate([scores[0] for scores in run(drive, jobs)]).tolist()
 
 
 def drive(
-    folder: Path, params: np.ndarray, seeds: list[int], noise: tuple[int, ...], max_steps: int, patience: int | None
+    folder: Path, settings: EvolveConfig, params: np.ndarray, seeds: list[int], noise: tuple[int, ...]
 ) -> np.ndarray:
-    """The return of each policy of params (P, N) on each track: (P, tracks).
+    """The return of each policy of params (P, N) on each track, or dream, of `seeds`: (P, tracks).
 
-    An episode that `patience` cut short is charged for the steps that were left, as if the car had stood still.
+    An episode that patience cut short is charged for the steps that were left, as if the car had stood still.
     """
     agent = _world_model(folder, *input_hashes(folder).values())
     agent.params = torch.from_numpy(params)
-    env = _vector(agent, len(params) * len(seeds), max_steps, patience)
-    total, steps = returns(env, agent, seeds * len(params), int(np.random.SeedSequence(noise).generate_state(1)[0]))
-    stalled = env.truncated & (steps < max_steps)
-    total -= agent.task.step_cost * np.where(stalled, max_steps - steps, 0)
+    env, policy = _open_world(agent, settings, len(params) * len(seeds), folder)
+    total, steps = returns(env, policy, seeds * len(params), int(np.random.SeedSequence(noise).generate_state(1)[0]))
+    stalled = env.truncated & (steps < settings.max_steps)
+    total -= agent.task.step_cost * np.where(stalled, settings.max_steps - steps, 0)
     return total.reshape(len(params), len(seeds))
+
+
+def open_world(
+    agent: Agent, settings: EvolveConfig, num_envs: int, store: EpisodeStore | None = None
+) -> tuple[VectorEnv | DreamEnv, Policy]:
+    """The world that candidates drive in and the agent as it drives there, real or dreamt.
+
+    store: the encoded episodes at whose starts dreams begin. Nothing else of the evolution knows which world it is.
+    """
+    if settings.world == "real":
+        return VectorEnv(agent.task.make, num_envs, settings.max_steps, settings.patience), agent
+    if store is None:
+        raise ValueError("a dream needs a store of encoded episodes to begin at; open_latents(folder) gives a run's")
+    dream = DreamEnv.from_store(agent, store, num_envs, temperature=settings.temperature, max_steps=settings.max_steps)
+    return dream, DreamPolicy(agent, dream)
 
 
 @lru_cache(maxsize=1)
@@ -144,12 +163,9 @@ def _world_model(folder: Path, *hashes: str) -> Agent:
 
 
 @lru_cache(maxsize=2)
-def _make_vector(make, num_envs: int, max_steps: int, patience: int | None) -> VectorEnv:
-    return VectorEnv(make, num_envs, max_steps, patience)
-
-
-def _vector(agent: Agent, num_envs: int, max_steps: int, patience: int | None) -> VectorEnv:
-    return _make_vector(agent.task.make, num_envs, max_steps, patience)
+def _open_world(agent: Agent, settings: EvolveConfig, num_envs: int, folder: Path):
+    """A worker's last worlds, kept: a real one takes long to make."""
+    return open_world(agent, settings, num_envs, open_latents(folder) if settings.world == "dream" else None)
 
 
 def input_hashes(folder: Path) -> dict[str, str]:
@@ -158,8 +174,10 @@ def input_hashes(folder: Path) -> dict[str, str]:
     return {part: read_json(folder / part / "meta.json")["weights_sha256"] for part in parts}
 
 
-def _check_inputs(folder: Path) -> None:
+def _check_inputs(config: Config, folder: Path) -> None:
     load_world_model(folder)  # what is missing or damaged is reported before the work begins
+    if config.evolve.world == "dream":
+        open_latents(folder).paths()
     path, hashes = folder / "controller" / "inputs.json", input_hashes(folder)
     if not path.exists():
         write_json(path, hashes)
@@ -168,5 +186,7 @@ def _check_inputs(folder: Path) -> None:
 
 
 def _save_mean(config: Config, folder: Path, search: Search, started: float) -> None:
-    meta = describe(started, config=to_dict(config), seed=config.seed, generation=search.generation, **input_hashes(folder))
+    meta = describe(
+        started, config=to_dict(config), seed=config.seed, generation=search.generation, **input_hashes(folder)
+    )
     save_weights(folder / "controller", {"params": torch.from_numpy(search.mean).float()}, meta)

@@ -8,8 +8,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wmlib.data import Sequences
 
 State = tuple[Tensor, Tensor]  # h and c, each (B, H)
+END_WEIGHT = 10.0  # an episode ends once, so its end counts ten times as much (the paper's code, Take Cover)
 
 
 class Mixture(NamedTuple):
@@ -24,15 +28,26 @@ class Mixture(NamedTuple):
 
 
 class MDNRNN(nn.Module):
-    """p(z[t+1] | z[t], action[t], h[t]) as a factorised mixture of Gaussians."""
+    """p(z[t+1] | z[t], action[t], h[t]) as a factorised mixture of Gaussians; with `outcome`, reward and end as well.
 
-    def __init__(self, z_size: int = 32, action_size: int = 3, hidden_size: int = 256, num_mixtures: int = 5):
+    h[t] is what M knew before z[t] and action[t]; the outputs are read from the h that follows.
+    """
+
+    def __init__(
+        self,
+        z_size: int = 32,
+        action_size: int = 3,
+        hidden_size: int = 256,
+        num_mixtures: int = 5,
+        outcome: bool = False,
+    ):
         super().__init__()
         self.z_size, self.num_mixtures = z_size, num_mixtures
         self.lstm = nn.LSTM(z_size + action_size, hidden_size, batch_first=True)
         # The paper's LSTM has one bias where torch's has two: the second stays at zero, untrained.
-        nn.init.zeros_(self.lstm.bias_hh_l0).requires_grad_(False)
+        nn.init.zeros_(self.lstm.get_parameter("bias_hh_l0")).requires_grad_(False)
         self.to_mixture = nn.Linear(hidden_size, 3 * z_size * num_mixtures)
+        self.to_outcome = nn.Linear(hidden_size, 2) if outcome else None
 
     @property
     def hidden_size(self) -> int:
@@ -56,6 +71,16 @@ class MDNRNN(nn.Module):
         parts = self.to_mixture(h).view(B, T, 3, self.z_size, self.num_mixtures)
         return Mixture(*parts.unbind(dim=2))
 
+    def outcome(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """What the action brings: h (B, T, H) to the reward and the logit of "terminated", each (B, T) (paper, 4.2).
+
+        Raises ValueError for an M that was built without these outputs.
+        """
+        if self.to_outcome is None:
+            raise ValueError("this M predicts no reward and no end; build and train it with outcome=True")
+        reward, terminated_logit = self.to_outcome(h).unbind(dim=-1)
+        return reward, terminated_logit
+
     def forward(self, z: Tensor, action: Tensor, state: State | None = None) -> tuple[Mixture, State]:
         """`memory` followed by `mixture`: z (B, T, Z), action (B, T, A) to Mixture (B, T, Z, K) and state."""
         h, state = self.memory(z, action, state)
@@ -72,16 +97,49 @@ def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
     return -torch.logsumexp(torch.log_softmax(mixture.logits, dim=-1) + log_normal, dim=-1)
 
 
+def mdnrnn_loss(mdnrnn: MDNRNN, sequences: Sequences) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean of -log p(z[t+1]) over latents and real steps (paper, A.2), plus the outcome's loss where M predicts it.
+
+    sequences: as tensors, z (B, T+1, Z), the others (B, T, ...); steps where the mask is False count nothing.
+    Returns the loss and its parts: `nll` and, with outcome, `reward` (squared error) and `terminated` (cross-entropy).
+    """
+    h, _ = mdnrnn.memory(sequences.z[:, :-1], sequences.action)
+    real = sequences.mask  # (B, T)
+    loss = mixture_nll(mdnrnn.mixture(h), sequences.z[:, 1:])[real].mean()
+    parts = {"nll": loss.detach()}
+    if mdnrnn.to_outcome is not None:
+        reward, logit = mdnrnn.outcome(h)
+        end, weight = sequences.terminated[real].float(), torch.tensor(END_WEIGHT, device=h.device)
+        outcome = {
+            "reward": (reward - sequences.reward)[real].square().mean(),
+            "terminated": F.binary_cross_entropy_with_logits(logit[real], end, pos_weight=weight),
+        }
+        loss = loss + sum(outcome.values())
+        parts |= {name: part.detach() for name, part in outcome.items()}
+    return loss, parts
+
+
 def sample_mixture(mixture: Mixture, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-    """One z for each latent's mixture, (B, T, Z): logits divided by the temperature, noise scaled by its root (paper, 4.4).
+    """One z for each latent's mixture, (B, T, Z): logits divided by the temperature, noise times its root (paper, 4.4).
+
+    Raises ValueError unless the temperature is a positive number.
+    """
+    shape, like = mixture.mu.shape[:-1], mixture.mu  # (B, T, Z)
+    uniform = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+    normal = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    return place_noise(mixture, uniform, normal, temperature)
+
+
+def place_noise(mixture: Mixture, uniform: Tensor, normal: Tensor, temperature: float = 1.0) -> Tensor:
+    """The z (B, T, Z) that given noise leads to: `uniform` in [0, 1) picks a component, `normal` a place in it.
 
     Raises ValueError unless the temperature is a positive number.
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a positive number, got {temperature}")
     weights = torch.softmax(mixture.logits / temperature, dim=-1)  # (B, T, Z, K)
-    k = torch.multinomial(weights.flatten(0, -2), 1, generator=generator).view(*weights.shape[:-1], 1)
+    passed = weights.cumsum(dim=-1)[..., :-1] <= uniform[..., None]  # the last one takes what rounding leaves
+    k = passed.sum(dim=-1, keepdim=True)
     mu = mixture.mu.gather(-1, k).squeeze(-1)
     logsigma = mixture.logsigma.gather(-1, k).squeeze(-1)
-    noise = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
-    return mu + math.sqrt(temperature) * torch.exp(logsigma) * noise
+    return mu + math.sqrt(temperature) * torch.exp(logsigma) * normal

@@ -1,5 +1,6 @@
 """run(function, jobs): the same results in the same order, on this machine's cores or on a Ray cluster."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -8,13 +9,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import cv2
 import torch
 from threadpoolctl import threadpool_limits
 
 _pool: ProcessPoolExecutor | None = None
-_ray = None  # the module, once `use_cluster` has joined a cluster
+_ray: Any = None  # the module, once `use_cluster` has joined a cluster
 
 
 def cores() -> int:
@@ -46,8 +48,9 @@ def use_cluster(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError):
-        raise RuntimeError(f"no Ray cluster answers at {address!r}; ray start --head starts one and prints its address") from None
-    ray.init(address, log_to_driver=False, logging_level="ERROR")
+        hint = "ray start --head starts one and prints its address"
+        raise RuntimeError(f"no Ray cluster answers at {address!r}; {hint}") from None
+    ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     _ray = ray
 
 
@@ -62,34 +65,39 @@ def stop() -> None:
 
 
 def _run_here(function: Callable, jobs: list[tuple]) -> Iterator:
-    waiting, futures, finished, deaths = dict(enumerate(jobs)), {}, {}, 0
+    futures = [_submit(function, job) for job in jobs]
+    started_again = False
     try:
         for index in range(len(jobs)):
-            while index in waiting:
-                try:
-                    futures = futures or _submit(function, waiting, finished)
-                    result = futures.pop(index).result()
-                    del waiting[index]
-                except BrokenProcessPool:
-                    deaths += 1
-                    stop()
-                    if deaths > 1:
-                        raise RuntimeError(f"a worker process died twice, last in job {index}; is there enough memory?") from None
-                    finished, futures = futures, {}
-            yield result
+            while isinstance(futures[index].exception(), BrokenProcessPool):  # waits until the job has ended
+                stop()
+                if started_again:
+                    raise RuntimeError(f"a worker process died twice, last in job {index}; is there enough memory?")
+                started_again = True
+                pairs = zip(futures, jobs, strict=True)
+                futures = [future if _has_result(future) else _submit(function, job) for future, job in pairs]
+            yield futures[index].result()
     finally:
-        for future in futures.values():
+        for future in futures:
             future.cancel()
 
 
-def _submit(function: Callable, jobs: dict[int, tuple], futures: dict[int, Future]) -> dict[int, Future]:
-    """A future for every job: those that have a result are kept, the others are submitted."""
+def _submit(function: Callable, job: tuple) -> Future:
+    """A job's future; where the workers have died meanwhile, one that says so."""
     global _pool
     if _pool is None:
         spawn = multiprocessing.get_context("spawn")
         _pool = ProcessPoolExecutor(cores(), mp_context=spawn, initializer=_start_worker)
-    done = {i: future for i, future in futures.items() if future.done() and not future.cancelled() and not future.exception()}
-    return {i: done[i] if i in done else _pool.submit(function, *job) for i, job in jobs.items()}
+    try:
+        return _pool.submit(function, *job)
+    except BrokenProcessPool as error:
+        future: Future = Future()
+        future.set_exception(error)
+        return future
+
+
+def _has_result(future: Future) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _start_worker() -> None:
@@ -107,7 +115,8 @@ def _use_one_thread() -> None:
 
 
 def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 
@@ -121,7 +130,8 @@ def _run_on_cluster(function: Callable, jobs: list[tuple]) -> Iterator:
             except _ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except _ray.exceptions.RayError as error:
-                raise RuntimeError(f"the cluster lost job {index} four times ({type(error).__name__}); do its nodes have enough memory?") from None
+                lost = f"the cluster lost job {index} four times ({type(error).__name__})"
+                raise RuntimeError(f"{lost}; do its nodes have enough memory?") from None
             yield result
     finally:
         for reference in waiting.values():

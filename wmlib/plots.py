@@ -47,7 +47,9 @@ def picture(figure: Figure, alt: str) -> Picture:
     drawn, content = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, format="png", optimize=True)  # a third of the size
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        content, format="png", optimize=True
+    )  # a third of the size
     return Picture(content.getvalue(), alt)
 
 
@@ -87,7 +89,9 @@ def _check(alt: str) -> None:
 def frame_rows(rows: Mapping[str, np.ndarray], size: float = 1.0, titles: Sequence[str] = ()) -> Figure:
     """Labelled rows of frames: each value uint8 (N, 64, 64, 3); `size` is a frame's side in inches."""
     columns = max(map(len, rows.values()))
-    figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns + 0.9, size * len(rows) + 0.25), squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(size * columns + 0.9, size * len(rows) + 0.25), squeeze=False
+    )
     for line, (label, frames) in zip(axes, rows.items()):
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
         for ax, frame in zip(line, frames):
@@ -133,7 +137,15 @@ def plot_evolution(ax: Axes, rows: Sequence[Mapping]) -> None:
     """Fitness over the generations: the population's mean, its span, and the score of the distribution's mean."""
     generation = np.array([row["generation"] + 1 for row in rows])
     fitness = np.array([row["fitness"] for row in rows])  # (generations, P)
-    ax.fill_between(generation, fitness.min(axis=1), fitness.max(axis=1), color=COLOURS["C"], alpha=0.15, linewidth=0, label="worst to best candidate")
+    ax.fill_between(
+        generation,
+        fitness.min(axis=1),
+        fitness.max(axis=1),
+        color=COLOURS["C"],
+        alpha=0.15,
+        linewidth=0,
+        label="worst to best candidate",
+    )
     ax.plot(generation, fitness.mean(axis=1), color=COLOURS["C"], linestyle="-", label="population's mean")
     chosen = [row for row in rows if "selection" in row]
     if chosen:
@@ -160,7 +172,9 @@ def timing_diagram() -> Figure:
     }
     for label, (x, y, ground, ink) in boxes.items():
         edge = ground if ink == "white" else ink
-        ax.add_patch(FancyBboxPatch((x - 0.5, y - 0.28), 1.0, 0.56, boxstyle="round,pad=0.06", facecolor=ground, edgecolor=edge))
+        ax.add_patch(
+            FancyBboxPatch((x - 0.5, y - 0.28), 1.0, 0.56, boxstyle="round,pad=0.06", facecolor=ground, edgecolor=edge)
+        )
         ax.text(x, y, label, ha="center", va="center", color=ink, fontsize=9)
     arrows = [
         ("obs[t]", "V"), ("V", "z[t]"), ("z[t]", "C"), ("h[t]", "C"), ("C", "action[t]"), ("action[t]", "environment"),
@@ -168,7 +182,11 @@ def timing_diagram() -> Figure:
     ]  # fmt: skip
     for start, end in arrows:
         (x0, y0), (x1, y1) = boxes[start][:2], boxes[end][:2]
-        ax.add_patch(FancyArrowPatch((x0, y0), (x1, y1), arrowstyle="-|>", mutation_scale=11, color="#606060", shrinkA=30, shrinkB=32))
+        ax.add_patch(
+            FancyArrowPatch(
+                (x0, y0), (x1, y1), arrowstyle="-|>", mutation_scale=11, color="#606060", shrinkA=30, shrinkB=32
+            )
+        )
     ax.text(0.0, -0.6, "one tick", ha="center", va="center", fontsize=11, color=COLOURS["real"])
     ax.set(xlim=(-0.8, 10.8), ylim=(-1.15, 1.6))
     ax.axis("off")

@@ -5,12 +5,24 @@ Letters: B environments, T time.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from wmlib.data import Episode
+
+
+class World(Protocol):
+    """A lock-step vector of environments, real (envs.vector) or dreamt (dream)."""
+
+    num_envs: int
+
+    def reset(self, *, seed: list[int]) -> tuple[np.ndarray, dict]: ...
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]: ...
+
+    def view(self) -> dict[str, np.ndarray]: ...
 
 
 class Policy(Protocol):
@@ -33,7 +45,7 @@ class Tick(NamedTuple):
     state: object  # the policy's, after it acted
 
 
-def rollout(env: VectorEnv, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> Iterator[Tick]:
+def rollout(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> Iterator[Tick]:
     """Drive one episode in each environment: a Tick per step until the last of them ends."""
     obs, _ = env.reset(seed=list(seeds))
     state = policy.initial_state(env.num_envs, policy_seed)
@@ -45,7 +57,7 @@ def rollout(env: VectorEnv, policy: Policy, seeds: Sequence[int], policy_seed: i
         obs, active = next_obs, active & ~(terminated | truncated)
 
 
-def returns(env: VectorEnv, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def returns(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The summed reward and the number of steps of one episode in each environment, each (B,)."""
     total, steps = np.zeros(env.num_envs), np.zeros(env.num_envs, int)
     for tick in rollout(env, policy, seeds, policy_seed):
@@ -54,7 +66,7 @@ def returns(env: VectorEnv, policy: Policy, seeds: Sequence[int], policy_seed: i
     return total, steps
 
 
-def episodes(env: VectorEnv, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> list[Episode]:
+def episodes(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> list[Episode]:
     """One whole episode from each environment."""
     ticks = list(rollout(env, policy, seeds, policy_seed))
     return [_episode(ticks, i, seed) for i, seed in enumerate(seeds)]
@@ -69,3 +81,86 @@ def _episode(ticks: list[Tick], i: int, seed: int) -> Episode:
         terminated=bool(own[-1].terminated[i]),
         seed=seed,
     )
+
+
+@dataclass
+class Drive:
+    """One drive with all that pictures need of it; index t belongs to frames[t].
+
+    frames uint8 (T+1, 64, 64, 3); action (T, A) and reward (T,), which lead from t to t+1; terminated; seed.
+    mu, logvar and z (T, Z): the code of each frame, as far as the policy has one; h and c (T+1, H): M's memory before
+    frame t, as C read it. place (T+1, 2), speed (T+1,): the car's, where the world is real; pictures: the renderer's.
+    """
+
+    frames: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: bool
+    seed: int
+    mu: np.ndarray | None = None
+    logvar: np.ndarray | None = None
+    z: np.ndarray | None = None
+    h: np.ndarray | None = None
+    c: np.ndarray | None = None
+    place: np.ndarray | None = None
+    speed: np.ndarray | None = None
+    pictures: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+class _Watched:
+    """A world that keeps what is to be seen of it after every reset and step."""
+
+    def __init__(self, env: World):
+        self.env, self.num_envs = env, env.num_envs
+        self.views: list[dict[str, np.ndarray]] = []
+
+    def reset(self, *, seed: list[int]):
+        result = self.env.reset(seed=seed)
+        self.views = [self.view()]
+        return result
+
+    def step(self, actions: np.ndarray):
+        result = self.env.step(actions)
+        self.views.append(self.view())
+        return result
+
+    def view(self) -> dict[str, np.ndarray]:
+        return self.env.view()
+
+
+def record(env: World, policy: Policy, seed: int, policy_seed: int = 0) -> Drive:
+    """One whole drive in a vector of one environment, real or dreamt."""
+    (drive,) = drives(env, policy, [seed], policy_seed)
+    return drive
+
+
+def drives(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> list[Drive]:
+    """One whole drive in each environment, real or dreamt."""
+    watched = _Watched(env)
+    ticks = list(rollout(watched, policy, seeds, policy_seed))
+    return [_drive(ticks, watched.views, i, seed) for i, seed in enumerate(seeds)]
+
+
+def _drive(ticks: list[Tick], views: list[dict], i: int, seed: int) -> Drive:
+    episode = _episode(ticks, i, seed)
+    T = len(episode)
+    seen: dict[str, Any] = {name: np.stack([view[name][i] for view in views[: T + 1]]) for name in views[0]}
+    if "h" in seen:
+        seen["z"] = episode.obs[:-1]  # what is observed in a dream is the code
+    else:
+        seen |= _codes([tick.state for tick in ticks[:T]], i)
+    return Drive(action=episode.action, reward=episode.reward, terminated=episode.terminated, seed=seed, **seen)
+
+
+def _codes(states: list, i: int) -> dict[str, np.ndarray]:
+    """mu, logvar and z (T, Z), h and c (T+1, H) of one environment, where the policy's state is an agent's."""
+    if not hasattr(states[0], "mu"):
+        return {}
+    codes = {name: np.stack([getattr(state, name)[i] for state in states]) for name in ("mu", "logvar", "z")}
+    for name in ("h", "c"):
+        after = np.stack([getattr(state, name)[i] for state in states])
+        codes[name] = np.concatenate([np.zeros_like(after[:1]), after])  # an episode begins with an empty memory
+    return codes

@@ -12,11 +12,29 @@ from torch import nn
 
 from wmlib.agent import new_models
 from wmlib.checkpoint import (
-    append_line, describe, file_hash, keep_lines, load_into, load_progress, save_progress, save_weights, to_half,
+    append_line,
+    describe,
+    file_hash,
+    keep_lines,
+    load_into,
+    load_progress,
+    read_json,
+    save_progress,
+    save_weights,
+    to_half,
 )  # fmt: skip
 from wmlib.config import Config, MDNRNNConfig, VAEConfig, to_dict
-from wmlib.data import EpisodeStore, Latents, frame_batches, load_episodes, sequence_batches
-from wmlib.mdnrnn import MDNRNN, mixture_nll
+from wmlib.data import (
+    EncodedEpisode,
+    Episode,
+    EpisodeStore,
+    Sequences,
+    frame_batches,
+    load_episodes,
+    open_latents,
+    sequence_batches,
+)  # fmt: skip
+from wmlib.mdnrnn import MDNRNN, mdnrnn_loss
 from wmlib.parallel import run
 from wmlib.vae import VAE, to_float, vae_loss
 
@@ -46,23 +64,22 @@ def train_vae(
 
 
 def train_mdnrnn(
-    config: MDNRNNConfig, mdnrnn: MDNRNN, batches: Iterator[tuple[np.ndarray, np.ndarray]],
+    config: MDNRNNConfig, mdnrnn: MDNRNN, batches: Iterator[Sequences],
     optimizer: torch.optim.Adam | None = None, first_step: int = 0,
 ) -> Iterator[tuple[int, Metrics]]:  # fmt: skip
-    """Train M in place on batches of z (B, T+1, Z) and action (B, T, A), by teacher forcing (paper, A.2).
+    """Train M in place on batches of sequences by teacher forcing (paper, A.2).
 
-    Yields the number of steps done and that step's loss: the mean -log p(z[t+1]) of one latent, in nats.
+    Yields the number of steps done and that step's loss with its parts: `nll`, the mean -log p(z[t+1]) of one latent,
+    in nats, and, with outcome, `reward` and `terminated`.
     Raises FloatingPointError at the first loss that is not finite.
     """
     device = mdnrnn.to_mixture.weight.device
     trainable = [weights for weights in mdnrnn.parameters() if weights.requires_grad]
     optimizer = optimizer or torch.optim.Adam(trainable, config.learning_rate)
     for step in range(first_step, config.steps):
-        z, action = (torch.from_numpy(array).to(device) for array in next(batches))
-        mixture, _ = mdnrnn(z[:, :-1], action)
-        loss = mixture_nll(mixture, z[:, 1:]).mean()
+        loss, metrics = mdnrnn_loss(mdnrnn, Sequences(*(torch.from_numpy(part).to(device) for part in next(batches))))
         _descend(loss, optimizer, step, clip=config.gradient_clip)
-        yield step + 1, {"loss": loss.item()}
+        yield step + 1, {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}}
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -78,7 +95,9 @@ def has_bf16(device: torch.device) -> bool:
 
 def _descend(loss: torch.Tensor, optimizer: torch.optim.Adam, step: int, clip: float = math.inf) -> None:
     if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()} at step {step + 1}; nothing was saved after the last checkpoint")
+        raise FloatingPointError(
+            f"the loss is {loss.item()} at step {step + 1}; nothing was saved after the last checkpoint"
+        )
     optimizer.zero_grad()
     loss.backward()
     if clip < math.inf:
@@ -92,7 +111,9 @@ def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(key)
 
 
-def vae_stage(config: Config, folder: Path, device: str = "cpu", skip_damaged: bool = False) -> Iterator[tuple[int, Metrics]]:
+def vae_stage(
+    config: Config, folder: Path, device: str = "cpu", skip_damaged: bool = False
+) -> Iterator[tuple[int, Metrics]]:
     """Train V on a run's episodes and keep it in `folder`/vae; continues what a stop left behind."""
     torch.manual_seed(config.seed)
     vae = new_models(config)[0].to(device)
@@ -107,22 +128,30 @@ def vae_stage(config: Config, folder: Path, device: str = "cpu", skip_damaged: b
     yield from _kept(folder / "vae", vae, optimizer, config.vae.steps, loop, meta)
 
 
-def mdnrnn_stage(config: Config, folder: Path, device: str = "cpu", skip_damaged: bool = False) -> Iterator[tuple[int, Metrics]]:
+def mdnrnn_stage(
+    config: Config, folder: Path, device: str = "cpu", skip_damaged: bool = False
+) -> Iterator[tuple[int, Metrics]]:
     """Encode a run's episodes with its V, train M on them, keep it in `folder`/mdnrnn; continues after a stop."""
-    for share in encode_episodes(config, folder, skip_damaged):
-        yield 0, {"share of frames encoded": share}
-    latents = Latents.load(folder / "latents.npz")
     torch.manual_seed(config.seed)
-    mdnrnn = new_models(config)[1].to(device)
-    optimizer = torch.optim.Adam([p for p in mdnrnn.parameters() if p.requires_grad], config.mdnrnn.learning_rate)
+    settings, (vae, mdnrnn, _) = config.mdnrnn, new_models(config)
+    if settings is None or mdnrnn is None:
+        raise ValueError(f"the preset {config.preset} has no M to train")
+    load_into(vae, folder / "vae")  # a missing or damaged V is reported before the work begins
+    store = open_latents(folder)
+    if (folder / "mdnrnn" / "weights.safetensors").exists():
+        return
+    for share in encode_episodes(config, folder, skip_damaged):
+        yield 0, {"share of episodes encoded": share}
+    mdnrnn, paths = mdnrnn.to(device), store.paths()
+    optimizer = torch.optim.Adam([p for p in mdnrnn.parameters() if p.requires_grad], settings.learning_rate)
 
     def loop(first_step: int):
-        settings = config.mdnrnn
-        batches = sequence_batches(latents, settings.batch_size, settings.sequence_length, config.seed, first_step)
+        batches = sequence_batches(paths, settings.batch_size, settings.sequence_length, config.seed, first_step)
         return train_mdnrnn(settings, mdnrnn, batches, optimizer, first_step)
 
-    meta = {"config": to_dict(config), "seed": config.seed, "device": device, "data_sha256": file_hash(folder / "latents.npz")}
-    yield from _kept(folder / "mdnrnn", mdnrnn, optimizer, config.mdnrnn.steps, loop, meta)
+    meta = {"config": to_dict(config), "seed": config.seed, "device": device, "data_sha256": data_hash(paths)}
+    meta |= read_json(store.folder / "meta.json")  # the hash of the V whose codes these are
+    yield from _kept(folder / "mdnrnn", mdnrnn, optimizer, settings.steps, loop, meta)
 
 
 def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: dict) -> Iterator[tuple[int, Metrics]]:
@@ -145,32 +174,37 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
 
 
 def encode_episodes(config: Config, folder: Path, skip_damaged: bool = False) -> Iterator[float]:
-    """Keep mu and logvar of every frame of a run in `folder`/latents.npz, on all cores, once; yields the share done."""
-    path = folder / "latents.npz"
-    if path.exists():
-        return
-    load_into(new_models(config)[0], folder / "vae")  # a missing or damaged V is reported before the work begins
-    paths = EpisodeStore(folder / "episodes").paths()
-    parts = []
-    for part in run(encode_block, [(config, folder, paths[i : i + 8], skip_damaged) for i in range(0, len(paths), 8)]):
-        parts.append(part)
-        yield min(1.0, 8 * len(parts) / len(paths))
-    Latents(*(sum(lists, []) for lists in zip(*parts))).save(path)
+    """Encode those of a run's episodes that are not yet in its latents, on all cores; yields the share done.
+
+    Raises ValueError when the latents that there are belong to another V.
+    """
+    store, paths = open_latents(folder), EpisodeStore(folder / "episodes").paths()
+    missing = [path for path in paths if not (store.folder / path.name).exists()]
+    jobs = [(config, folder, missing[i : i + 8], skip_damaged) for i in range(0, len(missing), 8)]
+    for done, _ in enumerate(run(encode_block, jobs), 1):
+        yield min(1.0, (len(paths) - len(missing) + 8 * done) / len(paths))
 
 
-def encode_block(config: Config, folder: Path, paths: list[Path], skip_damaged: bool) -> tuple[list, list, list]:
-    """mu, logvar and action of some episodes, in lists."""
-    vae = new_models(config)[0]
+def encode_block(config: Config, folder: Path, paths: list[Path], skip_damaged: bool) -> None:
+    """Encode a few episodes, each into a file of its own under the same index."""
+    vae, store = new_models(config)[0], open_latents(folder)
     load_into(vae, folder / "vae")
-    found = [(*encode_frames(vae, episode.obs), episode.action) for episode in load_episodes(paths, skip_damaged)]
-    return tuple(map(list, zip(*found))) or ([], [], [])
+    for path in paths:
+        for episode in load_episodes([path], skip_damaged):
+            store.save(int(path.stem), encode_episode(vae, episode))
+
+
+def encode_episode(vae: VAE, episode: Episode) -> EncodedEpisode:
+    """An episode as V sees it."""
+    mu, logvar = encode_frames(vae, episode.obs)
+    return EncodedEpisode(mu, logvar, episode.action, episode.reward, episode.terminated)
 
 
 @torch.inference_mode()
 def encode_frames(vae: VAE, obs: np.ndarray, batch_size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     """mu and logvar, float32 (N, Z), of any number of frames, uint8 (N, 64, 64, 3)."""
-    parts = [vae.encode(to_float(obs[i : i + batch_size])) for i in range(0, len(obs), batch_size)]
-    return tuple(torch.cat(column).numpy() for column in zip(*parts))
+    codes = [vae.encode(to_float(obs[i : i + batch_size])) for i in range(0, len(obs), batch_size)]
+    return torch.cat([mu for mu, _ in codes]).numpy(), torch.cat([logvar for _, logvar in codes]).numpy()
 
 
 def data_hash(paths: list[Path]) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wmlib.fast import ConvTranspose2d  # torch.nn.ConvTranspose2d, only faster on few pixels
+
 
 def to_float(obs: np.ndarray) -> Tensor:
     """Frames as the environment gives them to frames as V reads them.
@@ -15,7 +17,7 @@ def to_float(obs: np.ndarray) -> Tensor:
     Raises ValueError on another shape or dtype.
     """
     if obs.dtype != np.uint8 or obs.ndim != 4 or obs.shape[1:] != (64, 64, 3):
-        raise ValueError(f"frames must be uint8 (B, 64, 64, 3), got {obs.dtype} {obs.shape}; see envs.car_racing.preprocess")
+        raise ValueError(f"frames must be uint8 (B, 64, 64, 3), got {obs.dtype} {obs.shape}; see preprocess in envs")
     return torch.from_numpy(obs).permute(0, 3, 1, 2).float().div_(255)
 
 
@@ -40,10 +42,10 @@ class VAE(nn.Module):
         self.to_logvar = nn.Linear(1024, z_size)
         self.decoder = nn.Sequential(
             nn.Linear(z_size, 1024), nn.Unflatten(1, (1024, 1, 1)),
-            Patches(1024, 128, kernel_size=5, stride=2), nn.ReLU(),             # (B, 128, 5, 5)
-            Patches(128, 64, kernel_size=5, stride=2), nn.ReLU(),               # (B, 64, 13, 13)
-            nn.ConvTranspose2d(64, 32, kernel_size=6, stride=2), nn.ReLU(),     # (B, 32, 30, 30)
-            nn.ConvTranspose2d(32, 3, kernel_size=6, stride=2), nn.Sigmoid(),   # (B, 3, 64, 64)
+            ConvTranspose2d(1024, 128, kernel_size=5, stride=2), nn.ReLU(),  # (B, 128, 5, 5)
+            ConvTranspose2d(128, 64, kernel_size=5, stride=2), nn.ReLU(),    # (B, 64, 13, 13)
+            ConvTranspose2d(64, 32, kernel_size=6, stride=2), nn.ReLU(),     # (B, 32, 30, 30)
+            ConvTranspose2d(32, 3, kernel_size=6, stride=2), nn.Sigmoid(),   # (B, 3, 64, 64)
         )  # fmt: skip
 
     @property
@@ -71,43 +73,6 @@ class VAE(nn.Module):
         return self.decode(self.sample(mu, logvar, generator)), mu, logvar
 
 
-class Patches(nn.ConvTranspose2d):
-    """A transposed convolution as what it is: each pixel paints a patch, and patches add up where they overlap.
-
-    On few pixels one matrix product and some additions are faster than torch's own layer, whose weights it has.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, in, H, W) to (B, out, stride * (H - 1) + k, stride * (W - 1) + k)."""
-        if x.shape[2:] == (1, 1):  # one patch
-            y = (x.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
-        else:
-            weight = self.weight.permute(0, 2, 3, 1)  # (in, k, k, out)
-            patches = (x.permute(0, 2, 3, 1) @ weight.flatten(1)).unflatten(-1, weight.shape[1:])
-            y = Overlap.apply(patches, self.stride[0]).permute(0, 3, 1, 2)
-        return (y + self.bias.to(y.dtype)[:, None, None]).contiguous(memory_format=torch.channels_last)
-
-
-class Overlap(torch.autograd.Function):
-    """Lay patches (B, H, W, k, k, C) `stride` pixels apart and add them up: (B, stride * (H - 1) + k, ..., C)."""
-
-    @staticmethod
-    def forward(ctx, patches: Tensor, stride: int) -> Tensor:
-        B, H, W, k, _, C = patches.shape
-        ctx.window = k, stride
-        y = patches.new_zeros(B, stride * (H - 1) + k, stride * (W - 1) + k, C, dtype=torch.float32)
-        for row in range(k):
-            for column in range(k):
-                y[:, row : row + stride * H : stride, column : column + stride * W : stride] += patches[:, :, :, row, column]
-        return y.to(patches.dtype)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        """Each patch gets the gradient of the place where it was laid."""
-        k, stride = ctx.window
-        return gradient.unfold(1, k, stride).unfold(2, k, stride).permute(0, 1, 2, 4, 5, 3).contiguous(), None
-
-
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, 1)) of each latent, in nats; same shape as mu."""
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
@@ -116,7 +81,7 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 def vae_loss(
     recon: Tensor, x: Tensor, mu: Tensor, logvar: Tensor, kl_tolerance: float = 0.5
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error summed over the image plus the summed KL (paper, A.1), which costs nothing below a floor (its code).
+    """Squared error summed over the image plus the summed KL (paper, A.1), free of cost below a floor (its code).
 
     recon, x: (B, 3, 64, 64); mu, logvar: (B, Z). The floor is kl_tolerance * Z nats for each image: 16 in that code.
     Returns the mean over the batch and its two parts, `squared_error` and `kl` (the KL before the floor).

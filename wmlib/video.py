@@ -20,7 +20,13 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int = 50) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
     writer = imageio_ffmpeg.write_frames(
-        str(temporary), first.shape[1::-1], fps=fps, codec="libx264", quality=None, output_params=["-crf", "28", "-preset", "slow"], macro_block_size=2
+        str(temporary),
+        first.shape[1::-1],
+        fps=fps,
+        codec="libx264",
+        quality=None,
+        output_params=["-crf", "28", "-preset", "slow"],
+        macro_block_size=2,
     )
     try:
         writer.send(None)
@@ -41,4 +47,4 @@ def enlarge(obs: np.ndarray, factor: int = 4) -> np.ndarray:
 def drive_frames(agent: Agent, env: VectorEnv, seed: int) -> Iterator[tuple[np.ndarray, Tick]]:
     """Drive one episode in a vector of one; yields the official picture (400, 600, 3) and the Tick before it."""
     for tick in rollout(env, agent, [seed], seed):
-        yield env.envs[0].render(), tick
+        yield np.asarray(env.envs[0].render()), tick

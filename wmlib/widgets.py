@@ -14,7 +14,9 @@ import traitlets
 
 from wmlib import plots
 from wmlib.checkpoint import append_line
+from wmlib.config import Config
 from wmlib.dream import DreamEnv
+from wmlib.envs.task import Task, get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.plots import Picture
 from wmlib.train import encode_frames
@@ -27,17 +29,17 @@ class _Posted:
     poster: Picture
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        widget = super()._repr_mimebundle_(**kwargs)
+        widget = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]  # of the widget that it is mixed into
         data, metadata = widget if isinstance(widget, tuple) else (widget, {})
         still, alt = self.poster._repr_mimebundle_()
         return {**(data or {}), **still}, {**metadata, **alt}
 
 
 class Player(_Posted, anywidget.AnyWidget):
-    """A car in the reader's own hands: keys in, frames out.
+    """A game in the reader's own hands: keys in, frames out.
 
-    The browser is the clock. It asks for a step at most 50 times a second, and only when it has painted the last one, so
-    that a slow machine plays slower and misses nothing.
+    The browser is the clock. It asks for a step at most 50 times a second, and only when it has painted the last one,
+    so that a slow machine plays slower and misses nothing.
     """
 
     _esm = Path(__file__).with_name("player.js")
@@ -51,12 +53,20 @@ class Player(_Posted, anywidget.AnyWidget):
         poster: Picture,
         frame: Callable[[np.ndarray], np.ndarray] = lambda obs: obs[0],
         keep: Path | None = None,
+        task: Task = get_task(Config.task),
     ):
-        """env: a vector of one; seeds: one a drive, in turn; poster: what is shown where no kernel runs;
+        """env: a vector of one, of this task; seeds: one a drive, in turn; poster: what is shown where no kernel runs;
         frame: observations (1, ...) to what the player sees, uint8 (64, 64, 3); keep: a log of finished drives.
         """
         super().__init__(label=poster.alt)
-        self.env, self.seeds, self.poster, self.frame, self.keep = env, list(seeds), poster, frame, keep
+        self.env, self.seeds, self.poster, self.frame, self.keep, self.task = (
+            env,
+            list(seeds),
+            poster,
+            frame,
+            keep,
+            task,
+        )
         self.drives = 0
         self.restart()
         self.on_msg(self.answer)
@@ -65,16 +75,17 @@ class Player(_Posted, anywidget.AnyWidget):
         """Begin a drive, on the next seed's track."""
         self.seed = self.seeds[self.drives % len(self.seeds)]
         self.obs, _ = self.env.reset(seed=[self.seed])
-        self.action, self.steps, self.total, self.over = np.zeros(3, np.float32), 0, 0.0, False
+        self.action, self.steps, self.total, self.over = np.zeros(self.task.action_size, np.float32), 0, 0.0, False
         self.drives += 1
 
     def step(self, pressed: Collection[str]) -> None:
         """One step with these keys down, of left, right, gas and brake; a finished drive is kept and stays as it is."""
         if self.over:
             return
-        self.action = steer(self.action, pressed)
+        self.action = self.task.steer(self.action, pressed)
         self.obs, reward, terminated, truncated, _ = self.env.step(self.action[None])
-        self.steps, self.total, self.over = self.steps + 1, self.total + float(reward[0]), bool(terminated[0] | truncated[0])
+        self.steps, self.total = self.steps + 1, self.total + float(reward[0])
+        self.over = bool(terminated[0] | truncated[0])
         if self.over and self.keep:
             self.keep.parent.mkdir(parents=True, exist_ok=True)
             append_line(self.keep, {"seed": self.seed, "steps": self.steps, "return": round(self.total, 1)})
@@ -86,14 +97,8 @@ class Player(_Posted, anywidget.AnyWidget):
         elif "pressed" in content:
             self.step(content["pressed"])
         status = f"step {self.steps}, {self.total:.0f} points" + ("; the drive is over" if self.over else "")
-        self.send({"status": status, "over": self.over, "drive": self.drives}, [np.ascontiguousarray(self.frame(self.obs)).tobytes()])
-
-
-def steer(action: np.ndarray, pressed: Collection[str]) -> np.ndarray:
-    """The next action (3,) of a person with keys: the wheel turns by a tenth a step, the pedals go half way down."""
-    target = float("right" in pressed) - float("left" in pressed)
-    wheel = action[0] + np.clip(target - action[0], -0.1, 0.1)
-    return np.array([wheel, 0.5 * ("gas" in pressed), 0.5 * ("brake" in pressed)], np.float32)
+        frame = np.ascontiguousarray(self.frame(self.obs)).tobytes()
+        self.send({"status": status, "over": self.over, "drive": self.drives}, [frame])
 
 
 class LatentExplorer(_Posted, ipywidgets.VBox):
@@ -101,7 +106,7 @@ class LatentExplorer(_Posted, ipywidgets.VBox):
 
     def __init__(self, vae: VAE, frames: np.ndarray, poster: Picture, sliders: int = 8):
         """frames: uint8 (N, 64, 64, 3), those to choose from; how much V uses a latent is its mean KL over them."""
-        self.vae, self.frames, self.poster = vae.eval(), frames, poster
+        self.vae, self.frames, self.poster = vae, frames, poster
         self.mu, logvar = encode_frames(vae, frames)  # (N, Z)
         usage = kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(logvar)).mean(dim=0)
         self.latents = usage.argsort(descending=True)[:sliders].tolist()
@@ -109,10 +114,8 @@ class LatentExplorer(_Posted, ipywidgets.VBox):
         reach = float(max(3, np.ceil(np.abs(self.mu[:, self.latents]).max())))
         wide = {"width": "400px"}
         self.picker = ipywidgets.IntSlider(0, 0, len(frames) - 1, description="frame", layout=wide)
-        self.sliders = [
-            ipywidgets.FloatSlider(0, min=-reach, max=reach, step=0.1, description=f"latent {latent}", readout_format=".1f", layout=wide)
-            for latent in self.latents
-        ]
+        looks = {"min": -reach, "max": reach, "step": 0.1, "readout_format": ".1f", "layout": wide}
+        self.sliders = [ipywidgets.FloatSlider(0, description=f"latent {latent}", **looks) for latent in self.latents]
         self.original, self.decoded = (ipywidgets.Image(layout={"width": "224px", "height": "224px"}) for _ in range(2))
         self.status = ipywidgets.Label()
         buttons = {
@@ -155,4 +158,6 @@ class LatentExplorer(_Posted, ipywidgets.VBox):
         z = mu.clone()
         z[self.latents] = torch.tensor([slider.value for slider in self.sliders])
         self.decoded.value = plots.png(to_uint8(self.vae.decode(z[None]))[0])
-        self.status.value = f"left: the frame; right: decoded from {'mu' if torch.allclose(z, mu, atol=0.05) else 'your z'}"
+        self.status.value = (
+            f"left: the frame; right: decoded from {'mu' if torch.allclose(z, mu, atol=0.05) else 'your z'}"
+        )

@@ -8,13 +8,19 @@ whole world; a frame is one warp of that texture, with the car's few polygons on
 import cmath
 import functools
 import math
+from collections.abc import Collection
+from typing import Any
 
 import cv2
+import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.envs.box2d import car_dynamics as car
 from gymnasium.envs.box2d import car_racing as stock
 from gymnasium.utils import EzPickle
+
+from wmlib.envs.task import Task, register
 
 cv2.setNumThreads(1)  # a worker has one core, and threads only slow down images this small
 
@@ -67,6 +73,8 @@ def preprocess(obs):
 class FastCarRacing(stock.CarRacing):
     """CarRacing-v3 to the last bit, but for its observations: `preprocess`ed frames, uint8 (64, 64, 3), drawn fast."""
 
+    car: Any  # none before the first reset
+
     def __init__(self, render_mode=None, domain_randomize=False, continuous=True):
         if domain_randomize or not continuous:
             raise ValueError("FastCarRacing has no domain_randomize and no discrete actions: use CarRacing-v3")
@@ -81,7 +89,16 @@ class FastCarRacing(stock.CarRacing):
         """Drive on for 1/50 s; action is float (3,): steering, gas, brake; None, as in stock, changes none."""
         if self.car is None:
             raise ValueError("step before the first reset: call reset() first")
-        return super().step(None if action is None else checked(action))
+        return super().step(action if action is None else checked(action))  # type: ignore[arg-type]  # stock takes None
+
+    def telemetry(self):
+        """Return what no observation shows: the car's place, float64 (2,), and its speed, in world units a second."""
+        hull = self.car.hull
+        return {"place": np.array(tuple(hull.position)), "speed": hull.linearVelocity.length}
+
+    def road_tiles(self):
+        """Return the corners of the road's tiles seen from above, float64 (tiles, 4, 2), without the kerbs."""
+        return np.array([corners for corners, color in self.road_poly if not isinstance(color, tuple)])
 
     def _create_track(self):
         """Make stock's track, paint it, and from then on note the tiles that the car touches."""
@@ -222,3 +239,41 @@ def to_texels(corners, sides, front, back):
 def unit(vectors):
     """Scale vectors (..., 2) to length 1, and leave zeros at 0."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
+def make_official(render_mode=None):
+    """Return gymnasium's CarRacing-v3 with its own pixels, cut and resized as the paper does."""
+    env = gym.make("CarRacing-v3", render_mode=render_mode, disable_env_checker=True)
+    return gym.wrappers.TransformObservation(env, preprocess, spaces.Box(0, 255, (FRAME, FRAME, 3), np.uint8))
+
+
+def squash(raw: torch.Tensor) -> torch.Tensor:
+    """Turn a raw action (..., 3) into steer in [-1, 1], gas and brake in [0, 1] (paper, A.4 and its code).
+
+    All three pass through tanh; gas = (a + 1) / 2, brake = a clipped at 0.
+    """
+    steer, gas, brake = torch.tanh(raw).unbind(-1)
+    return torch.stack([steer, (gas + 1) / 2, brake.clamp(min=0)], dim=-1)
+
+
+def steer(action: np.ndarray, pressed: Collection[str]) -> np.ndarray:
+    """Return the next action (3,) of a person with keys: the wheel turns by a tenth a step, pedals go half way down."""
+    target = float("right" in pressed) - float("left" in pressed)
+    wheel = action[0] + np.clip(target - action[0], -0.1, 0.1)
+    return np.array([wheel, 0.5 * ("gas" in pressed), 0.5 * ("brake" in pressed)], np.float32)
+
+
+CAR_RACING = register(
+    Task(
+        name="car_racing",
+        make=FastCarRacing,
+        make_official=make_official,
+        action_space=spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32)),  # steer, gas, brake
+        squash=squash,
+        steer=steer,
+        noise_mean=(0.0, -0.8, -1.0),
+        noise_spread=(0.4, 0.6, 0.6),
+        step_cost=0.1,
+        max_steps=1_000,
+    )
+)

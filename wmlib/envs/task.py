@@ -1,25 +1,25 @@
-"""What differs between the paper's two experiments, as far as they are built."""
+"""A task: an environment and all that differs between one game and another; one file a task stands beside this one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
-import torch
 from torch import Tensor
 
-from wmlib.envs.car_racing import FastCarRacing, preprocess
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a space has no hash, so a task is one by being itself
 class Task:
-    """An environment and how C meets it."""
+    """An environment and how C and a person meet it. Observations are frames, uint8 (64, 64, 3)."""
 
     name: str
-    make: Callable[[], gym.Env]
-    make_official: Callable[[], gym.Env]  # gymnasium's own, whose score counts
+    make: Callable[..., gym.Env]  # render_mode=None
+    make_official: Callable[..., gym.Env]  # the environment whose score counts; render_mode=None
     action_space: gym.spaces.Box
     squash: Callable[[Tensor], Tensor]  # raw action (..., A) to the environment's units
+    steer: Callable[[np.ndarray, Collection[str]], np.ndarray]  # action before (A,) and the keys down to action (A,)
+    noise_mean: tuple[float, ...]  # the Brownian policy's raw action: where each entry wanders around,
+    noise_spread: tuple[float, ...]  # and how far from there
     step_cost: float  # what one step without a success costs
     max_steps: int
 
@@ -29,27 +29,17 @@ class Task:
         return self.action_space.shape[0]
 
 
-def squash_car_racing(raw: Tensor) -> Tensor:
-    """Raw action (..., 3) to steer in [-1, 1], gas and brake in [0, 1] (paper, A.4 and its code).
-
-    All three pass through tanh; gas = (a + 1) / 2, brake = a clipped at 0.
-    """
-    steer, gas, brake = torch.tanh(raw).unbind(-1)
-    return torch.stack([steer, (gas + 1) / 2, brake.clamp(min=0)], dim=-1)
+TASKS: dict[str, Task] = {}
 
 
-def make_official_car_racing(render_mode: str | None = None) -> gym.Env:
-    """gymnasium's CarRacing-v3 with its own pixels, cut and resized as the paper does."""
-    env = gym.make("CarRacing-v3", render_mode=render_mode, disable_env_checker=True)
-    return gym.wrappers.TransformObservation(env, preprocess, gym.spaces.Box(0, 255, (64, 64, 3), np.uint8))
+def register(task: Task) -> Task:
+    """Make a task known by its name to configurations, stages and commands."""
+    TASKS[task.name] = task
+    return task
 
 
-CAR_RACING = Task(
-    name="car_racing",
-    make=FastCarRacing,
-    make_official=make_official_car_racing,
-    action_space=gym.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1])),  # steer, gas, brake
-    squash=squash_car_racing,
-    step_cost=0.1,
-    max_steps=1_000,
-)
+def get_task(name: str) -> Task:
+    """The task of that name; ValueError names the ones there are."""
+    if name not in TASKS:
+        raise ValueError(f"no task {name!r}; choose one of {', '.join(TASKS)}")
+    return TASKS[name]

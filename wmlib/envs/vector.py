@@ -29,7 +29,7 @@ class VectorEnv(gym.vector.VectorEnv):
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.obs = np.zeros(self.observation_space.shape, self.observation_space.dtype)
+        self.obs = np.zeros_like(self.observation_space.sample())
         self.steps = np.zeros(num_envs, int)
         self.idle = np.zeros(num_envs, int)  # steps since the last positive reward
         self.terminated = np.zeros(num_envs, bool)
@@ -40,12 +40,7 @@ class VectorEnv(gym.vector.VectorEnv):
 
         seed: one for each copy, or one number from which copy i takes seed + i.
         """
-        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs)), bool)
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seeds, (int, np.integer)):
-            seeds = [seeds + i for i in range(self.num_envs)]
-        if len(seeds) != self.num_envs or len(mask) != self.num_envs:
-            raise ValueError(f"{self.num_envs} environments got {len(seeds)} seeds and a reset mask of {len(mask)}")
+        mask, seeds = reset_places(self.num_envs, seed, options)
         for i in np.flatnonzero(mask):
             self.obs[i], _ = self.envs[i].reset(seed=seeds[i])
         self.steps[mask] = self.idle[mask] = 0
@@ -63,8 +58,19 @@ class VectorEnv(gym.vector.VectorEnv):
             self.obs[i], reward[i], self.terminated[i], self.truncated[i], _ = self.envs[i].step(actions[i])
             self.steps[i] += 1
             self.idle[i] = 0 if reward[i] > 0 else self.idle[i] + 1
-            self.truncated[i] |= not self.terminated[i] and (self.steps[i] >= self.max_steps or self.idle[i] >= self.patience)
+            too_long = self.steps[i] >= self.max_steps or self.idle[i] >= self.patience
+            self.truncated[i] |= not self.terminated[i] and too_long
         return self.obs.copy(), reward, self.terminated.copy(), self.truncated.copy(), {}
+
+    def view(self) -> dict[str, np.ndarray]:
+        """What there is to see now: frames (B, ...); where copies have them, rendered pictures and telemetry."""
+        seen: dict[str, np.ndarray] = {"frames": self.obs.copy()}
+        if self.envs[0].render_mode == "rgb_array":
+            seen["pictures"] = np.stack([np.asarray(env.render()) for env in self.envs])
+        if self.envs[0].has_wrapper_attr("telemetry"):
+            rows = [env.get_wrapper_attr("telemetry")() for env in self.envs]
+            seen |= {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return seen
 
     def close_extras(self, **kwargs):
         """Close every copy."""
@@ -72,9 +78,26 @@ class VectorEnv(gym.vector.VectorEnv):
             env.close()
 
 
-def checked_actions(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def checked_actions(actions: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
     """The actions as an array; ValueError unless they are finite numbers of that shape (B, A)."""
     actions = np.asarray(actions)
     if actions.shape != shape or not np.isfinite(actions).all():
         raise ValueError(f"actions must be finite numbers of shape {shape}, got shape {actions.shape}: {actions}")
     return actions
+
+
+def reset_places(B: int, seed: int | Sequence[int] | None, options: dict | None) -> tuple[np.ndarray, list[int | None]]:
+    """Which of B environments to reset, bool (B,), and the seed of each; ValueError for a wrong number of either."""
+    mask = np.asarray((options or {}).get("reset_mask", np.ones(B)), bool)
+    seeds: list[int | None]
+    if seed is None:
+        seeds = [None] * B
+    elif isinstance(seed, (int, np.integer)):
+        seeds = [seed + i for i in range(B)]
+    else:
+        seeds = list(seed)
+    if len(seeds) != B or mask.shape != (B,):
+        raise ValueError(
+            f"{B} environments got {len(seeds)} seeds and a reset mask of {mask.size}; expected {B} of each"
+        )
+    return mask, seeds

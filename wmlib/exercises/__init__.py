@@ -1,7 +1,7 @@
 """Exercises: the stub that a reader fills, the solution and the check come from one source.
 
-An exercise is its solution, a function behind `@exercise`. `python -m wmlib.exercises` writes stubs into the notebooks and
-solutions into notebooks/solutions/; `check` is what the reader calls.
+An exercise is its solution, a function behind `@exercise`. `python -m wmlib.exercises` writes stubs into the notebooks
+and solutions into notebooks/solutions/; `check` is what the reader calls.
 """
 
 import ast
@@ -36,7 +36,8 @@ class Exercise:
     @property
     def stub(self) -> str:
         """The same function without its body."""
-        function = ast.parse(self.source).body[0]
+        (function,) = ast.parse(self.source).body
+        assert isinstance(function, ast.FunctionDef)
         head = self.source.splitlines()[: function.body[0].end_lineno]  # up to the end of the docstring
         return "\n".join([*head, "    ...  # your lines"])
 

@@ -1,15 +1,11 @@
-"""python -m wmlib.exercises writes every exercise into its notebook, as a stub, and into the solutions.
-
-python -m wmlib.exercises clinic trains the clinic's patients again.
-"""
+"""python -m wmlib.exercises writes every exercise into its notebook, as a stub, and into the solutions."""
 
 import json
-import sys
 from pathlib import Path
 
 from wmlib.checkpoint import write_atomically
 from wmlib.config import resolve
-from wmlib.exercises import EXERCISES, Exercise, clinic
+from wmlib.exercises import EXERCISES, Exercise
 
 TITLE = "exercises"  # the id of the cell behind which the exercises stand
 
@@ -17,9 +13,13 @@ TITLE = "exercises"  # the id of the cell behind which the exercises stand
 def cells(exercise: Exercise, code: str) -> list[dict]:
     """Task, function and check as three cells of a notebook."""
     title = exercise.name.replace("_", " ").capitalize().replace("Kl ", "KL ")
-    task = f"### {title}\n*({exercise.minutes} minutes)* {exercise.task}\n\n<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>"
+    hint = f"<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>"
+    task = f"### {title}\n*({exercise.minutes} minutes)* {exercise.task}\n\n{hint}"
     texts = {"task": task, "code": code, "check": f"check({exercise.name})"}
-    return [_cell("markdown" if part == "task" else "code", f"{exercise.name}-{part}"[:64], text) for part, text in texts.items()]
+    return [
+        _cell("markdown" if part == "task" else "code", f"{exercise.name}-{part}"[:64], text)
+        for part, text in texts.items()
+    ]
 
 
 def with_stubs(notebook: dict, exercises: list[Exercise]) -> dict:
@@ -33,10 +33,12 @@ def with_stubs(notebook: dict, exercises: list[Exercise]) -> dict:
 
 def solutions(name: str, exercises: list[Exercise], metadata: dict) -> dict:
     """The notebook of solutions."""
-    intro = f"# Solutions to {name}\n\nTry first: a check tells you more than a solution does. Each function below is one way among many."
+    advice = "Try first: a check tells you more than a solution does. Each function below is one way among many."
+    intro = f"# Solutions to {name}\n\n{advice}"
     imports = "import math\n\nimport torch\n\nfrom wmlib.exercises import check"
     body = [cell for exercise in exercises for cell in cells(exercise, exercise.source)]
-    return {"cells": [_cell("markdown", "intro", intro), _cell("code", "imports", imports), *body], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    all_cells = [_cell("markdown", "intro", intro), _cell("code", "imports", imports), *body]
+    return {"cells": all_cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
 def write(path: Path, notebook: dict) -> None:
@@ -69,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    clinic.main() if sys.argv[1:] == ["clinic"] else main()
+    main()

@@ -1,0 +1,52 @@
+"""A fast way through one of V's layers. Nothing here is the paper's; nothing is needed to understand it.
+
+Letters: B batch, H height, W width, C channels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+FEW = 5 * 5  # pixels; with more of them torch's own layer is faster
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """torch's layer, weights and all; on few pixels it is computed as what it is.
+
+    Each pixel paints a patch, and patches add up where they overlap: one matrix product and some additions.
+    """
+
+    def forward(self, x: Tensor, output_size=None) -> Tensor:
+        """x (B, in, H, W) to (B, out, stride * (H - 1) + k, stride * (W - 1) + k)."""
+        if x.shape[2] * x.shape[3] > FEW:
+            return super().forward(x, output_size)
+        if x.shape[2:] == (1, 1):  # one patch
+            y = (x.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        else:
+            weight = self.weight.permute(0, 2, 3, 1)  # (in, k, k, out)
+            patches = (x.permute(0, 2, 3, 1) @ weight.flatten(1)).unflatten(-1, weight.shape[1:])
+            y = Overlap.apply(patches, self.stride[0]).permute(0, 3, 1, 2)
+        if self.bias is not None:
+            y = y + self.bias.to(y.dtype)[:, None, None]
+        return y.contiguous(memory_format=torch.channels_last)
+
+
+class Overlap(torch.autograd.Function):
+    """Lay patches (B, H, W, k, k, C) `stride` pixels apart and add them up: (B, stride * (H - 1) + k, ..., C)."""
+
+    @staticmethod
+    def forward(ctx, patches: Tensor, stride: int) -> Tensor:
+        B, H, W, k, _, C = patches.shape
+        ctx.window = k, stride
+        y = patches.new_zeros(B, stride * (H - 1) + k, stride * (W - 1) + k, C, dtype=torch.float32)
+        for row in range(k):
+            for column in range(k):
+                place = y[:, row : row + stride * H : stride, column : column + stride * W : stride]
+                place += patches[:, :, :, row, column]
+        return y.to(patches.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        """Each patch gets the gradient of the place where it was laid."""
+        k, stride = ctx.window
+        windows = gradient.unfold(1, k, stride).unfold(2, k, stride)  # (B, H, W, C, k, k)
+        return windows.permute(0, 1, 2, 4, 5, 3).contiguous(), None
