@@ -14,12 +14,12 @@ import torch
 from wmlib import parallel
 from wmlib.agent import Agent, load_world_model
 from wmlib.checkpoint import write_json
-from wmlib.collect import POLICIES, collect
-from wmlib.config import QUICK, SELECT_SEEDS, to_dict
+from wmlib.collect import collect, random_policy
+from wmlib.config import QUICK, RANDOM_POLICIES, SELECT_SEEDS, to_dict
 from wmlib.data import Episode, EpisodeStore, load_episode
-from wmlib.envs.task import CAR_RACING
+from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.rollout import episodes, rollout
+from wmlib.rollout import episodes, record
 from wmlib.train import mdnrnn_stage, vae_stage
 from wmlib.vae import to_float
 
@@ -28,14 +28,11 @@ DRIVES, STEPS, SEEDS = 48, 1_000, (0, 1)
 
 def reach(policy: str, seed: int) -> dict[str, float]:
     """One drive's tiles visited, mean speed and farthest distance from the start, in world units."""
-    env = VectorEnv(CAR_RACING.make, 1, STEPS)
-    places, speeds = [], []
-    for _ in rollout(env, POLICIES[policy](seed), [seed], seed):
-        hull = env.envs[0].unwrapped.car.hull
-        places.append(tuple(hull.position))
-        speeds.append(hull.linearVelocity.length)
-    far = np.linalg.norm(np.array(places) - places[0], axis=1).max()
-    return {"tiles": env.envs[0].unwrapped.tile_visited_count, "speed": float(np.mean(speeds)), "farthest": float(far)}
+    env, config = VectorEnv(CAR_RACING.make, 1, STEPS), replace(QUICK, collect=replace(QUICK.collect, policy=policy))
+    drive = record(env, random_policy(config, seed), seed, policy_seed=seed)
+    far = np.linalg.norm(drive.place - drive.place[0], axis=1).max()
+    tiles = env.envs[0].unwrapped.tile_visited_count
+    return {"tiles": tiles, "speed": float(drive.speed[1:].mean()), "farthest": float(far)}
 
 
 def directions(frames: np.ndarray) -> float:
@@ -91,7 +88,7 @@ def main():
     ]
     results = {}
     print(f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}{'directions':>12}{'frame error':>13}{'next frame':>12}")
-    for policy in POLICIES:
+    for policy in RANDOM_POLICIES:
         found = results[policy] = measured(policy, drives)
         means = (np.mean(found[key]) for key in ("directions", "seen_error", "expected_error"))
         columns = found["tiles"], found["speed"], found["farthest"], *means

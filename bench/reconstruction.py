@@ -16,7 +16,7 @@ from wmlib.checkpoint import read_json
 from wmlib.collect import BrownianPolicy
 from wmlib.config import resolve
 from wmlib.data import EpisodeStore, frame_batches, load_episode
-from wmlib.envs.task import CAR_RACING
+from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import episodes
 from wmlib.vae import VAE, kl_to_standard_normal, to_float

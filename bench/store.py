@@ -17,7 +17,7 @@ import numpy as np
 from wmlib.collect import BrownianPolicy
 from wmlib.config import LAPTOP
 from wmlib.data import EpisodeStore, frame_batches
-from wmlib.envs.task import CAR_RACING
+from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import episodes
 from wmlib.train import train_vae

@@ -21,7 +21,8 @@ from wmlib.collect import collect
 from wmlib.config import LAPTOP
 from wmlib.data import EpisodeStore, frame_batches, load_episode
 from wmlib.train import train_vae
-from wmlib.vae import VAE, Patches, vae_loss
+from wmlib.fast import ConvTranspose2d
+from wmlib.vae import VAE, vae_loss
 
 ROUNDS, STEPS, EPISODES = 7, 20, 8
 BATCH = LAPTOP.vae.batch_size
@@ -54,7 +55,7 @@ def plain_vae() -> VAE:
     """V with torch's own layers where ours has faster ones."""
     vae = VAE()
     for index, own in enumerate(vae.decoder):
-        if isinstance(own, Patches):
+        if isinstance(own, ConvTranspose2d):
             vae.decoder[index] = nn.ConvTranspose2d(own.in_channels, own.out_channels, own.kernel_size, own.stride)
     return vae
 

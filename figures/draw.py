@@ -1,6 +1,7 @@
 """Draws everything in figures/ from the shipped agent: `make figures`."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,9 @@ from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.config import SELECT_SEEDS, resolve
 from wmlib.dream import DreamEnv, DreamPolicy
-from wmlib.envs.task import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import Mixture
-from wmlib.rollout import rollout
+from wmlib.rollout import Drive, record, rollout
 from wmlib.vae import to_uint8
 from wmlib.video import enlarge, write_mp4
 
@@ -27,38 +27,29 @@ START = 60  # the camera has come down by then
 INK = (64, 64, 64)
 
 
-class Drive:
-    """One real drive, kept: frames[t] (64, 64, 3) and z[t] (Z,) lead to action[t]; after it come pictures[t] (400, 600, 3) and M's h[t], c[t] (H,)."""
-
-    def __init__(self, agent: Agent, seed: int, steps: int):
-        env = VectorEnv(lambda: CAR_RACING.make(render_mode="rgb_array"), 1, CAR_RACING.max_steps)
-        rows = []
-        for tick in rollout(env, agent, [seed], seed):
-            rows.append((env.envs[0].render(), tick.obs[0], tick.state.z[0], tick.state.h[0], tick.state.c[0]))
-            if len(rows) == steps:
-                break
-        pictures, frames, *latents = zip(*rows)
-        self.pictures, self.frames = np.stack(pictures), np.stack(frames)
-        self.z, self.h, self.c = map(torch.stack, latents)
+def driven(agent: Agent, seed: int, steps: int) -> Drive:
+    """One real drive of so many steps, with the game's own pictures."""
+    env = VectorEnv(partial(agent.task.make, "rgb_array"), 1, steps)
+    return record(env, agent, seed, policy_seed=seed)
 
 
 def dream(agent: Agent, drive: Drive, start: int, steps: int, seed: int) -> np.ndarray:
     """What the agent sees when it closes its eyes at step `start` of a drive: uint8 (steps, 64, 64, 3)."""
-    memory = drive.h[start - 1][None], drive.c[start - 1][None]
-    env = DreamEnv(agent.vae, agent.mdnrnn, drive.z[start].numpy(), max_steps=steps, first_state=memory)
+    memory = torch.from_numpy(drive.h[start][None]), torch.from_numpy(drive.c[start][None])
+    env = DreamEnv(agent.vae, agent.mdnrnn, drive.z[start], max_steps=steps, first_state=memory)
     return np.stack([env.render()[0] for _ in rollout(env, DreamPolicy(agent, env), [seed])])
 
 
 @torch.inference_mode()
-def decoded(agent: Agent, z: torch.Tensor) -> np.ndarray:
+def decoded(agent: Agent, z: np.ndarray | torch.Tensor) -> np.ndarray:
     """Frames that V paints from z (T, Z): uint8 (T, 64, 64, 3)."""
-    return to_uint8(agent.vae.decode(z))
+    return to_uint8(agent.vae.decode(torch.as_tensor(z)))
 
 
 @torch.inference_mode()
-def expected_next(agent: Agent, h: torch.Tensor) -> np.ndarray:
+def expected_next(agent: Agent, h: np.ndarray) -> np.ndarray:
     """V's picture of the mean of M's mixture over the next z, for h (T, H): uint8 (T, 64, 64, 3)."""
-    mixture: Mixture = agent.mdnrnn.mixture(h[None])
+    mixture: Mixture = agent.mdnrnn.mixture(torch.from_numpy(h[None]))
     weights = torch.softmax(mixture.logits, dim=-1)
     return decoded(agent, (weights * mixture.mu).sum(dim=-1)[0])
 
@@ -89,7 +80,7 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
     """The README's moving picture: the game, what V keeps of it, and the same agent in its dream."""
     dreamt = dream(agent, drive, START, len(drive.z) - START, seed=1)
     seen = decoded(agent, drive.z)
-    films = list(zip(drive.pictures[START - 1 :], seen[START:], dreamt))
+    films = list(zip(drive.pictures[START:], seen[START:], dreamt))
 
     def drawn(side: int, every: int) -> list[np.ndarray]:
         return [
@@ -109,12 +100,12 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
 
 def draw_four_panes(agent: Agent, drive: Drive) -> None:
     """The full agent at work: the game, the frame V reads, what V keeps, what M expects next."""
-    kept, expected = decoded(agent, drive.z), expected_next(agent, drive.h)
+    kept, expected = decoded(agent, drive.z), expected_next(agent, drive.h[1:])  # of frame t, of frame t + 1
     frames = [
         captioned(
             {"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expects next": e}, 256
         )
-        for p, f, k, e in list(zip(drive.pictures, drive.frames[1:], kept[1:], expected[:-1]))[START:]
+        for p, f, k, e in list(zip(drive.pictures[1:], drive.frames[1:], kept[1:], expected[:-1]))[START:]
     ]
     save_film("four_panes", frames)
 
@@ -124,7 +115,7 @@ def draw_six_clips(agent: Agent) -> None:
     real = np.array([True, False, False, True, False, True])
     clips = []
     for index, is_real in enumerate(real):
-        drive = Drive(agent, SELECT_SEEDS.start + 100 + index, 260)
+        drive = driven(agent, SELECT_SEEDS.start + 100 + index, 260)
         clips.append(decoded(agent, drive.z[START:]) if is_real else dream(agent, drive, START, 200, seed=index))
     length = min(map(len, clips))
     frames = [captioned({f"clip {index + 1}": clip[t] for index, clip in enumerate(clips)}, 128) for t in range(length)]
@@ -166,7 +157,7 @@ def main() -> None:
     plots.use_style()
     torch.set_num_threads(1)  # a batch of one frame is too small to share
     agent = Agent.load("data/pretrained/car_racing")
-    drive = Drive(agent, TRACK, STEPS)
+    drive = driven(agent, TRACK, STEPS)
     draw_map()
     draw_agent_beside_dream(agent, drive)
     draw_four_panes(agent, drive)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wmlib.controller import Controller
-from wmlib.envs.task import CAR_RACING, squash_car_racing
+from wmlib.envs.car_racing import CAR_RACING, squash
 
 COUNTS = [
     (dict(), 867),
@@ -79,16 +79,16 @@ def test_the_action_map_is_the_papers():
     raw = torch.tensor([[0.3, -0.7, 1.1], [-2.0, 0.4, -0.6], [0.0, 0.0, 0.0]])
     a = np.tanh(raw.double().numpy())
     expected = np.stack([a[:, 0], (a[:, 1] + 1) / 2, np.clip(a[:, 2], 0, 1)], -1)
-    np.testing.assert_allclose(squash_car_racing(raw), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(squash(raw), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_squashed_actions_lie_in_the_action_space():
     raw = torch.cat([100 * torch.randn(500, 3), torch.tensor([[1e30, 1e30, 1e30], [-1e30, -1e30, -1e30]])])
     space = CAR_RACING.action_space
-    assert all(space.contains(action) for action in squash_car_racing(raw).numpy())
+    assert all(space.contains(action) for action in squash(raw).numpy())
 
 
 def test_the_action_map_keeps_leading_dimensions_and_float32():
-    squashed = squash_car_racing(torch.zeros(2, 4, 3))
+    squashed = squash(torch.zeros(2, 4, 3))
     assert squashed.shape == (2, 4, 3) and squashed.dtype == torch.float32
     assert squashed[0, 0].tolist() == [0.0, 0.5, 0.0]

@@ -4,8 +4,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 
-from wmlib.data import Episode, EpisodeStore, Latents, frame_batches, load_episode, load_episodes, sequence_batches
+from wmlib import data
+from wmlib.checkpoint import save_weights
+from wmlib.data import (
+    EncodedEpisode, Episode, EpisodeStore, frame_batches, load_episode, load_episodes, open_latents, sequence_batches,
+)  # fmt: skip
 
 
 def episode(T=6, mark=0, seed=3, terminated=True, noise=False):
@@ -23,11 +28,22 @@ def store_of(folder, *lengths):
     return store
 
 
-def marked_latents(*lengths):
-    """mu is 1000 x episode + t in every latent, the action is 1000 x episode + t + 0.5, and nothing is drawn around mu."""
-    mu = [np.repeat(1000.0 * e + np.arange(T + 1), 2).reshape(-1, 2).astype(np.float32) for e, T in enumerate(lengths)]
-    action = [np.repeat(1000.0 * e + np.arange(T) + 0.5, 3).reshape(-1, 3).astype(np.float32) for e, T in enumerate(lengths)]
-    return Latents(mu, [np.full_like(m, -2000.0) for m in mu], action)
+def encoded(T, mark=0, terminated=False, logvar=-2000.0):
+    """mu is 1000 x mark + t in both latents, the action and the reward half more; by default z is mu to the last bit."""
+    t = 1000.0 * mark + np.arange(T + 1, dtype=np.float32)
+    mu, half = np.repeat(t, 2).reshape(-1, 2), t[:-1] + np.float32(0.5)
+    return EncodedEpisode(mu, np.full_like(mu, logvar), np.repeat(half, 3).reshape(-1, 3), half, terminated)
+
+
+def encoded_store(folder, *episodes):
+    store = EpisodeStore(folder, EncodedEpisode)
+    for index, each in enumerate(episodes):
+        store.save(index, each)
+    return store.paths()
+
+
+def marked(folder, *lengths, **about):
+    return encoded_store(folder, *(encoded(T, mark, **about) for mark, T in enumerate(lengths)))
 
 
 def test_an_episode_is_as_long_as_its_actions():
@@ -172,87 +188,134 @@ def test_another_seed_or_step_gives_other_frames(tmp_path, other):
     assert not np.array_equal(one, next(frame_batches(paths, 16, seed=1)))
 
 
-def test_pieces_never_cross_an_episodes_end():
-    for z, action in islice(sequence_batches(marked_latents(5, 3, 9, 4), 50, 4, seed=0), 10):
-        assert z.shape == (50, 5, 2) and action.shape == (50, 4, 3)
-        assert (np.diff(z, axis=1) == 1).all()
-        assert (z // 1000 == z[:, :1] // 1000).all()
+def batches(paths, B=50, length=4, number=10, seed=0):
+    return list(islice(sequence_batches(paths, B, length, seed), number))
 
 
-def test_an_action_stands_between_the_two_z_that_it_connects():
-    z, action = next(sequence_batches(marked_latents(5, 3, 9, 4), 50, 4, seed=0))
-    assert np.array_equal(action, np.repeat(z[:, :-1, :1] + 0.5, 3, axis=-1))
-    assert np.array_equal(action, np.repeat(z[:, 1:, :1] - 0.5, 3, axis=-1))
+def test_pieces_never_cross_an_episodes_end(tmp_path):
+    for batch in batches(marked(tmp_path, 5, 3, 9, 4)):
+        assert batch.z.shape == (50, 5, 2) and batch.action.shape == (50, 4, 3)
+        for row in range(50):
+            z = batch.z[row, : batch.mask[row].sum() + 1]
+            assert (np.diff(z, axis=0) == 1).all() and (z // 1000 == z[0] // 1000).all()
 
 
-def test_every_piece_that_fits_is_drawn_equally_often():
-    draws = np.concatenate([z[:, 0, 0] for z, _ in islice(sequence_batches(marked_latents(5, 3, 6, 4), 200, 4, seed=0), 30)])
-    starts, counts = np.unique(draws, return_counts=True)
-    assert starts.tolist() == [0, 1, 2000, 2001, 2002, 3000]
-    assert (abs(counts - 1000) < 150).all()
+def test_action_and_reward_stand_between_the_two_z_that_they_connect(tmp_path):
+    for batch in batches(marked(tmp_path, 5, 3, 9, 4)):
+        z = batch.z[:, :-1, 0][batch.mask]
+        assert np.array_equal(batch.action[batch.mask], np.repeat(z[:, None] + 0.5, 3, axis=1))
+        assert np.array_equal(batch.reward[batch.mask], z + 0.5)
 
 
-def test_a_piece_may_be_a_whole_episode():
-    z, action = next(sequence_batches(marked_latents(4), 3, 4, seed=0))
-    assert (z[:, :, 0] == np.arange(5)).all() and (action[:, :, 0] == np.arange(4) + 0.5).all()
+def test_a_short_episode_is_a_piece_of_its_own_filled_up_with_zeros(tmp_path):
+    (batch,) = batches(marked(tmp_path, 3, 9), number=1)
+    short = batch.z[:, 0, 0] < 1000
+    assert short.any() and batch.mask[short].tolist() == [[True, True, True, False]] * short.sum()
+    assert batch.mask[~short].all()
+    assert not batch.z[short, 4:].any() and not batch.action[short, 3:].any() and not batch.reward[short, 3:].any()
 
 
-@pytest.mark.parametrize("lengths", [(3,), (3, 1, 2)])
-def test_too_short_episodes_are_an_error_that_names_the_longest(lengths):
-    with pytest.raises(ValueError, match="no episode has 4 steps; the longest has 3"):
-        next(sequence_batches(marked_latents(*lengths), 2, 4, seed=0))
+def test_a_batch_is_as_long_as_its_longest_piece(tmp_path):
+    (batch,) = batches(marked(tmp_path, 3, 2), number=1)
+    assert [part.shape[1] for part in batch] == [4, 3, 3, 3, 3]
 
 
-@pytest.mark.parametrize("first_step", [1, 7])
-def test_sequence_batches_resume_where_they_stopped(first_step):
-    latents = marked_latents(9, 12)
-    latents.logvar = [np.zeros_like(mu) for mu in latents.mu]
-    whole = list(islice(sequence_batches(latents, 4, 5, seed=2), 10))
-    for one, other in zip(sequence_batches(latents, 4, 5, seed=2, first_step=first_step), whole[first_step:]):
-        assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+@pytest.mark.parametrize("terminated", [True, False])
+def test_only_the_step_that_ended_an_episode_is_marked_and_it_is_seen_often(tmp_path, terminated):
+    length, T = 4, 40
+    found = batches(marked(tmp_path, T, terminated=terminated), length=length)
+    at_end = np.concatenate([batch.reward == T - 0.5 for batch in found])
+    assert np.array_equal(np.concatenate([batch.terminated for batch in found]), at_end & terminated)
+    share = at_end.any(axis=1).mean()  # a window that must fit would show the end in one of 37 pieces
+    assert share == pytest.approx(length / (T + length - 1), abs=0.04)
 
 
-def test_z_is_drawn_around_mu_with_the_variance_that_v_gave():
-    latents = Latents([np.full((1001, 2), 3.0, np.float32)], [np.full((1001, 2), np.log(4.0), np.float32)], [np.zeros((1000, 3), np.float32)])
-    z = np.concatenate([z.ravel() for z, _ in islice(sequence_batches(latents, 8, 200, seed=0), 20)])
+def test_the_end_of_a_short_episode_is_marked_before_the_filling(tmp_path):
+    (batch,) = batches(marked(tmp_path, 2, terminated=True), length=9, number=1)
+    assert (batch.terminated == [False, True]).all() and batch.mask.all()
+
+
+def test_every_step_of_every_episode_is_drawn(tmp_path):
+    seen = {value for batch in batches(marked(tmp_path, 5, 3, 40, 4), number=20) for value in batch.reward[batch.mask]}
+    assert seen == {1000 * e + t + 0.5 for e, T in enumerate((5, 3, 40, 4)) for t in range(T)}
+
+
+@pytest.mark.parametrize("first_step", [1, 7, 300, 304])
+def test_sequence_batches_resume_where_they_stopped(tmp_path, first_step):
+    paths = marked(tmp_path, *[4] * 260, logvar=0.0)
+    whole = islice(sequence_batches(paths, 2, 3, seed=2), first_step, first_step + 2)
+    for one, other in zip(islice(sequence_batches(paths, 2, 3, 2, first_step), 2), whole, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_no_more_than_a_few_hundred_episodes_are_in_memory(tmp_path, monkeypatch):
+    paths, opened = marked(tmp_path, *[1] * 300), []
+    real = data.load_episode
+    monkeypatch.setattr(data, "load_episode", lambda path, kind: opened.append(path) or real(path, kind))
+    before, after = islice(sequence_batches(paths, 400, 1, seed=0), 299, 301)
+    assert len(set(opened[:256])) == 256 and len(opened) == 512
+    assert set(before.z[:, 0, 0]) != set(after.z[:, 0, 0])
+
+
+def test_z_is_drawn_around_mu_with_the_variance_that_v_gave(tmp_path):
+    each = encoded(1000, logvar=np.log(4.0))
+    each.mu[:] = 3
+    z = np.concatenate([batch.z.ravel() for batch in batches(encoded_store(tmp_path, each), 8, 200, 20)])
     assert z.dtype == np.float32
     assert z.mean() == pytest.approx(3, abs=0.05) and z.var() == pytest.approx(4, rel=0.03)
 
 
-def test_z_is_drawn_anew_for_every_batch():
-    latents = marked_latents(4)
-    latents.logvar = [np.zeros_like(mu) for mu in latents.mu]
-    one, other = (z for z, _ in islice(sequence_batches(latents, 1, 4, seed=0), 2))
-    assert not np.array_equal(one, other)
+def test_z_is_drawn_anew_for_every_batch(tmp_path):
+    one, other = batches(marked(tmp_path, 4, logvar=0.0), B=1, number=2)
+    assert not np.array_equal(one.z, other.z)
 
 
-def test_latents_come_back_bit_for_bit(tmp_path):
+def test_an_encoded_episode_comes_back_bit_for_bit(tmp_path):
     rng = np.random.default_rng(0)
-    lengths = (4, 1, 7)
-    mu, logvar = ([rng.standard_normal((T + 1, 3), np.float32) for T in lengths] for _ in range(2))
-    kept = Latents(mu, logvar, [rng.standard_normal((T, 2), np.float32) for T in lengths])
-    kept.save(tmp_path / "latents.npz")
-    found = Latents.load(tmp_path / "latents.npz")
-    for name in ("mu", "logvar", "action"):
-        pairs = list(zip(getattr(kept, name), getattr(found, name), strict=True))
-        assert all(one.dtype == other.dtype and np.array_equal(one, other) for one, other in pairs)
+    mu, logvar = rng.standard_normal((2, 5, 3), np.float32)
+    action, reward = rng.standard_normal((4, 2), np.float32), rng.standard_normal(4, np.float32)
+    kept = EncodedEpisode(mu, logvar, action, reward, True)
+    found = load_episode(encoded_store(tmp_path, kept)[0], EncodedEpisode)
+    assert found.terminated is True
+    for name in ("mu", "logvar", "action", "reward"):
+        one, other = getattr(kept, name), getattr(found, name)
+        assert one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def test_latents_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="4 actions needs 5 logvar and 4 rewards, got 4 and 4"):
+        EncodedEpisode(np.zeros((5, 2)), np.zeros((4, 2)), np.zeros((4, 3)), np.zeros(4), False)
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_truncated_latents_are_named(tmp_path, keep):
-    path = tmp_path / "latents.npz"
-    marked_latents(5, 3).save(path)
+def test_truncated_latents_are_named_with_the_command_that_makes_them_anew(tmp_path, keep):
+    path = marked(tmp_path, 5)[0]
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(ValueError, match="latents.npz is damaged.*train-mdnrnn"):
-        Latents.load(path)
+    with pytest.raises(ValueError, match="000000.npz is no whole episode.*train-mdnrnn again"):
+        next(sequence_batches([path], 1, 1, seed=0))
 
 
-def test_edited_latents_are_named(tmp_path):
-    path = tmp_path / "latents.npz"
-    marked_latents(5, 3).save(path)
-    content = bytearray(path.read_bytes())
-    content[content.index(np.float32(1003).tobytes())] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="latents.npz is damaged"):
-        Latents.load(path)
+def test_an_empty_store_of_latents_says_what_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no episodes.*wmlib train-mdnrnn"):
+        EpisodeStore(tmp_path, EncodedEpisode).paths()
+
+
+def with_v(folder, value):
+    save_weights(folder / "vae", {"weights": torch.full((2,), value)}, {})
+    return folder
+
+
+def test_latents_are_bound_to_the_v_that_made_them(tmp_path):
+    open_latents(with_v(tmp_path, 1.0)).save(0, encoded(3))
+    assert len(open_latents(tmp_path).paths()) == 1
+    with_v(tmp_path, 2.0)
+    with pytest.raises(ValueError, match=f"{tmp_path / 'latents'}.*another V.*train-mdnrnn"):
+        open_latents(tmp_path)
+
+
+def test_latents_of_nobody_knows_which_v_are_refused(tmp_path):
+    open_latents(with_v(tmp_path, 1.0)).save(0, encoded(3))
+    (tmp_path / "latents" / "meta.json").unlink()
+    with pytest.raises(ValueError, match="another V"):
+        open_latents(tmp_path)

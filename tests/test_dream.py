@@ -9,8 +9,9 @@ from fakes import tiny_models
 
 from wmlib.agent import Agent
 from wmlib.controller import Controller
+from wmlib.data import EncodedEpisode, EpisodeStore
 from wmlib.dream import DreamEnv, DreamPolicy
-from wmlib.mdnrnn import MDNRNN, sample_mixture
+from wmlib.mdnrnn import MDNRNN, place_noise
 from wmlib.rollout import episodes, returns, rollout
 from wmlib.vae import VAE, to_uint8
 
@@ -29,11 +30,11 @@ def run(env, seed, steps=6):
     return np.stack([env.reset(seed=seed)[0], *(env.step(action)[0] for action in scripted(steps, env.num_envs))])
 
 
-def pilot(seed=0):
+def pilot(seed=0, reads="z h"):
     vae, mdnrnn = tiny_models()
-    controller = Controller(4 + 6, 3)
+    controller = Controller(4 + 6 * (len(reads.split()) - 1), 3)
     params = torch.randn(controller.num_params, generator=torch.Generator().manual_seed(seed))
-    return Agent(vae, mdnrnn, controller, params)
+    return Agent(vae, mdnrnn, controller, params, reads=reads)
 
 
 def test_the_same_seed_gives_the_same_dream():
@@ -49,8 +50,50 @@ def test_another_seed_gives_another_dream():
     assert not np.array_equal(run(dream(), 5)[1:], run(dream(), 6)[1:])
 
 
-def test_of_a_list_of_seeds_the_first_counts():
-    assert np.array_equal(run(dream(), [5, 1, 2]), run(dream(), 5))
+def test_each_dream_has_a_seed_of_its_own():
+    assert np.array_equal(run(dream(), 5), run(dream(), [5, 6, 7]))
+    together, alone = run(dream(), [9, 5, 2])[:, 1], [run_alone(5, place=1), run_alone(5, place=1)]
+    np.testing.assert_allclose(together, alone[0], rtol=1e-5, atol=1e-6)
+    assert np.array_equal(*alone)
+
+
+def run_alone(seed, place):
+    """The dream of that seed by itself, under the actions that the dream at `place` gets in `run`."""
+    env = dream(1)
+    first = env.reset(seed=[seed])[0][0]
+    return np.stack([first, *(env.step(action[place : place + 1])[0][0] for action in scripted(6))])
+
+
+def test_two_candidates_on_the_same_seeds_begin_the_same_dreams_with_the_same_noise():
+    """Four environments, two candidates on two seeds: what differs between them is what they do."""
+    z = run(dream(4), [5, 6, 5, 6])
+    assert np.array_equal(z[0, :2], z[0, 2:])
+    env, still = dream(4), np.zeros((4, 3), np.float32)
+    env.reset(seed=[5, 6, 5, 6])
+    for _ in range(4):
+        obs = env.step(still)[0]
+        np.testing.assert_allclose(obs[:2], obs[2:], rtol=1e-5, atol=1e-6)
+
+
+def test_a_dream_that_is_reset_alone_leaves_the_others_noise_alone():
+    env, twin = dream(), dream()
+    for each in (env, twin):
+        each.reset(seed=5)
+        each.step(scripted(1)[0])
+    env.reset(seed=[None, 40, None], options={"reset_mask": np.array([False, True, False])})
+    one, other = (each.step(scripted(2)[1])[0] for each in (env, twin))
+    assert np.array_equal(one[[0, 2]], other[[0, 2]]) and not np.array_equal(one[1], other[1])
+
+
+def test_without_a_seed_a_dream_goes_on_with_its_own_noise():
+    def second():
+        env = dream()
+        env.reset(seed=5)
+        env.step(scripted(1)[0])
+        return env.reset()[0], env.step(scripted(1)[0])[0]
+
+    one, other = second(), second()
+    assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
 
 
 def test_a_dream_leaves_torchs_global_generator_alone():
@@ -111,14 +154,18 @@ def test_a_memory_of_another_shape_is_refused():
         dream(first_state=(torch.zeros(4, 6), torch.zeros(5, 6)))
 
 
-def test_the_next_z_is_a_sample_of_ms_mixture():
+def test_the_next_z_is_ms_mixture_under_the_noise_of_the_dreams_seed():
     env, action = dream(temperature=0.7), scripted(1)[0]
-    z, _ = env.reset(seed=5)
-    twin = torch.Generator()
-    twin.set_state(env.generator.get_state())
+    z, _ = env.reset(seed=[5, 8, 9])
+    uniform, normal = np.zeros((2, 3, 4), np.float32)
+    for i, seed in enumerate([5, 8, 9]):
+        rng = np.random.default_rng(seed)
+        rng.integers(len(FIRST_Z))
+        uniform[i], normal[i] = rng.random(4, np.float32), rng.standard_normal(4, np.float32)
     with torch.no_grad():
         mixture, _ = env.mdnrnn(torch.from_numpy(z)[:, None], torch.from_numpy(action)[:, None])
-    expected = sample_mixture(mixture, 0.7, twin)[:, 0].numpy()
+    noise = torch.from_numpy(uniform)[:, None], torch.from_numpy(normal)[:, None]
+    expected = place_noise(mixture, *noise, temperature=0.7)[:, 0].numpy()
     np.testing.assert_allclose(env.step(action)[0], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -148,12 +195,71 @@ def test_a_hotter_dream_spreads_wider():
     assert 2 * spread[0] < spread[1] < 0.8 * spread[2]
 
 
-def test_a_dream_pays_nothing_and_never_terminates():
+def test_without_outcome_a_dream_pays_nothing_and_never_terminates():
     env = dream()
     env.reset(seed=0)
     for action in scripted(6):
         _, reward, terminated, _, _ = env.step(action)
         assert not reward.any() and not terminated.any()
+
+
+def foreseeing(reward_bias=0.0, end_bias=0.0, max_steps=6):
+    """Dreams whose M predicts the outcome: with random weights, or sure of it."""
+    torch.manual_seed(0)
+    vae, mdnrnn = VAE(4), MDNRNN(4, 3, 6, 2, outcome=True)
+    with torch.no_grad():
+        mdnrnn.to_outcome.bias += torch.tensor([reward_bias, end_bias])
+    return DreamEnv(vae, mdnrnn, FIRST_Z, 3, max_steps=max_steps)
+
+
+def test_a_step_pays_the_reward_that_m_expects_of_it():
+    env, actions = foreseeing(end_bias=-50.0), scripted(6)
+    z, paid = [env.reset(seed=5)[0]], []
+    for action in actions:
+        obs, reward, terminated, _, _ = env.step(action)
+        z.append(obs)
+        paid.append(reward)
+        assert not terminated.any()
+    with torch.no_grad():
+        inputs = (torch.from_numpy(np.stack(part, axis=1)) for part in (z[:-1], actions))
+        expected, _ = env.mdnrnn.outcome(env.mdnrnn.memory(*inputs)[0])
+    np.testing.assert_allclose(np.stack(paid, axis=1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dream_ends_when_m_holds_that_for_likelier_than_not():
+    env = foreseeing(reward_bias=3.0, end_bias=50.0)
+    env.reset(seed=5)
+    obs, reward, terminated, truncated, _ = env.step(scripted(1)[0])
+    assert terminated.all() and not truncated.any() and (reward > 1).all()  # the step that ends it is paid
+    after = env.step(scripted(1)[0])
+    assert np.array_equal(after[0], obs) and not after[1].any() and after[2].all() and not after[3].any()
+
+
+def test_an_end_at_the_limit_is_a_termination_alone():
+    env = foreseeing(end_bias=50.0, max_steps=1)
+    env.reset(seed=5)
+    _, _, terminated, truncated, _ = env.step(scripted(1)[0])
+    assert terminated.all() and not truncated.any()
+
+
+def test_dreams_begin_where_the_stored_episodes_do(tmp_path):
+    store = EpisodeStore(tmp_path, EncodedEpisode)
+    for index in range(3):
+        mu = np.full((3, 4), index, np.float32)
+        store.save(index, EncodedEpisode(mu, mu - 9, np.zeros((2, 3), np.float32), np.zeros(2, np.float32), False))
+    reads_z, reads_mu = pilot(), pilot(reads="mu h")
+    env = DreamEnv.from_store(reads_mu, store, num_envs=40, temperature=0.5, max_steps=7)
+    assert (env.temperature, env.max_steps, env.num_envs) == (0.5, 7, 40)
+    assert set(env.reset(seed=0)[0].ravel().tolist()) == {0, 1, 2}
+    around = DreamEnv.from_store(reads_z, store).first_z.numpy() - np.arange(3)[:, None]
+    assert around.all() and (abs(around) < 5 * np.exp((np.arange(3)[:, None] - 9) / 2)).all()
+
+
+def test_an_agent_without_m_cannot_dream(tmp_path):
+    vae, _ = tiny_models()
+    agent = Agent(vae, None, Controller(4, 3), torch.zeros(15), reads="z")
+    with pytest.raises(ValueError, match="without M can't dream"):
+        DreamEnv.from_store(agent, EpisodeStore(tmp_path, EncodedEpisode))
 
 
 def test_a_finished_dream_keeps_its_state():
@@ -196,15 +302,28 @@ def test_the_policy_drives_a_dream_through_the_common_loop():
     assert all(env.single_action_space.contains(action) for tick in ticks for action in tick.action)
 
 
-def test_the_policy_reads_the_dreams_own_h():
-    agent, env = pilot(), dream(max_steps=5)
-    h = env.mdnrnn.initial_state(3)[0]
+@pytest.mark.parametrize("reads", ["z h", "z h c"])
+def test_the_policy_reads_the_dreams_own_state(reads):
+    agent, env = pilot(reads=reads), dream(max_steps=5)
+    state = env.mdnrnn.initial_state(3)
     for tick in rollout(env, DreamPolicy(agent, env), [0, 1, 2]):
         with torch.no_grad():
-            x = torch.cat([torch.from_numpy(tick.obs), h], -1)[None]
+            x = torch.cat([torch.from_numpy(tick.obs), *state[: len(reads.split()) - 1]], -1)[None]
             expected = agent.task.squash(agent.controller.act(agent.params, x))[0]
         np.testing.assert_allclose(tick.action, expected, rtol=1e-5, atol=1e-6)
-        h = env.state[0].clone()
+        state = tuple(part.clone() for part in env.state)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_neither_dream_nor_agent_changes_the_mode_or_the_layout_of_the_callers_models(training):
+    vae, mdnrnn = tiny_models()
+    vae.train(training)
+    mdnrnn.train(training)
+    strides = [weights.stride() for weights in vae.parameters()]
+    Agent(vae, mdnrnn, Controller(10, 3), torch.zeros(33))
+    DreamEnv(vae, mdnrnn, FIRST_Z)
+    assert all(module.training is training for module in (*vae.modules(), *mdnrnn.modules()))
+    assert [weights.stride() for weights in vae.parameters()] == strides
 
 
 def test_dreamt_episodes_are_whole_and_repeat():

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from wmlib.mdnrnn import MDNRNN, Mixture, mixture_nll, sample_mixture
+from wmlib.data import Sequences
+from wmlib.mdnrnn import MDNRNN, Mixture, mdnrnn_loss, mixture_nll, place_noise, sample_mixture
 
 
 def random_mixture(B, T, Z, K, dtype=torch.float64, seed=0):
@@ -235,3 +236,75 @@ def test_a_given_generator_leaves_torchs_global_one_alone():
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match="temperature must be a positive number"):
         sample_mixture(random_mixture(1, 1, 1, 2), temperature)
+
+
+def predicting(outcome=True):
+    torch.manual_seed(0)
+    return MDNRNN(4, 3, 6, 2, outcome)
+
+
+def sequences(B=3, T=5, steps=(5, 2, 4), ends=(True, False, True)):
+    """Three pieces of 5, 2 and 4 steps, the first and the last of which end their episodes; the filling is noise."""
+    generator = torch.Generator().manual_seed(1)
+    z, action, reward = (torch.randn(shape, generator=generator) for shape in ((B, T + 1, 4), (B, T, 3), (B, T)))
+    mask = torch.arange(T) < torch.tensor(steps)[:, None]
+    terminated = (torch.arange(T) == torch.tensor(steps)[:, None] - 1) & torch.tensor(ends)[:, None]
+    return Sequences(z, action, reward, terminated, mask)
+
+
+def test_todays_weights_fit_an_m_without_outcome_and_it_says_what_it_lacks():
+    assert not any("outcome" in name for name in predicting(False).state_dict())
+    assert {"to_outcome.weight", "to_outcome.bias"} < set(predicting().state_dict())
+    with pytest.raises(ValueError, match="predicts no reward and no end.*outcome=True"):
+        predicting(False).outcome(torch.zeros(1, 1, 6))
+
+
+@pytest.mark.parametrize("outcome", [False, True])
+def test_the_loss_is_the_mean_over_real_steps_by_hand(outcome):
+    mdnrnn, pieces = predicting(outcome), sequences()
+    h, _ = mdnrnn.memory(pieces.z[:, :-1], pieces.action)
+    nll, squared, cross = [], [], []
+    for b, steps in enumerate((5, 2, 4)):
+        for t in range(steps):
+            mixture = Mixture(*(part[b : b + 1, t : t + 1] for part in mdnrnn.mixture(h)))
+            nll += oracle_nll(mixture, pieces.z[b : b + 1, t + 1 : t + 2]).flatten().tolist()
+            if outcome:
+                reward, logit = (part[b, t] for part in mdnrnn.outcome(h))
+                squared.append((reward - pieces.reward[b, t]).item() ** 2)
+                p = torch.sigmoid(logit).item()
+                cross.append(-10 * math.log(p) if pieces.terminated[b, t] else -math.log(1 - p))
+    loss, parts = mdnrnn_loss(mdnrnn, pieces)
+    expected = {"nll": nll, "reward": squared, "terminated": cross} if outcome else {"nll": nll}
+    means = {name: sum(values) / len(values) for name, values in expected.items()}
+    assert {name: value.item() for name, value in parts.items()} == pytest.approx(means, rel=1e-4)
+    assert loss.item() == pytest.approx(sum(means.values()), rel=1e-4)
+
+
+def test_what_stands_in_the_filling_does_not_matter_and_gets_no_gradient():
+    mdnrnn, pieces = predicting(), sequences()
+    filled = pieces._replace(reward=torch.where(pieces.mask, pieces.reward, 99.0))
+    filled.z[1, 3:], filled.z[2, 5:] = 7.0, -7.0
+    losses = [mdnrnn_loss(mdnrnn, each)[0] for each in (sequences(), filled)]
+    assert losses[0].item() == losses[1].item()
+
+
+def test_training_on_outcomes_learns_reward_and_end():
+    mdnrnn, pieces = predicting(), sequences()
+    optimizer = torch.optim.Adam([weights for weights in mdnrnn.parameters() if weights.requires_grad], 0.02)
+    for _ in range(500):
+        loss, _ = mdnrnn_loss(mdnrnn, pieces)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        reward, logit = mdnrnn.outcome(mdnrnn.memory(pieces.z[:, :-1], pieces.action)[0])
+    assert torch.equal((logit > 0)[pieces.mask], pieces.terminated[pieces.mask])
+    torch.testing.assert_close(reward[pieces.mask], pieces.reward[pieces.mask], atol=0.2, rtol=0)
+
+
+def test_noise_picks_the_component_by_the_distribution_function_and_the_place_by_its_width():
+    mixture = one_latent([math.log(0.2), math.log(0.5), math.log(0.3)], [-10.0, 0.0, 10.0], [0.0, 1.0, -1.0])
+    for uniform, k in ((0.0, 0), (0.19, 0), (0.21, 1), (0.69, 1), (0.71, 2), (0.9999999, 2)):
+        u, normal = torch.full((1, 1, 1), uniform, dtype=torch.float64), torch.full((1, 1, 1), 1.5, dtype=torch.float64)
+        expected = (-10.0, 0.0, 10.0)[k] + 1.5 * math.exp((0.0, 1.0, -1.0)[k])
+        assert place_noise(mixture, u, normal).item() == pytest.approx(expected)

@@ -26,7 +26,7 @@ LAYERS = [
     {"collect", "train", "evolve", "evaluate"},
     {"agent", "dream", "rollout", "parallel"},
     {"vae", "mdnrnn", "controller", "data", "envs"},
-    {"config", "checkpoint"},
+    {"config", "checkpoint", "fast"},
 ]
 MODELS = {"vae", "mdnrnn", "controller"}
 FENCES = {  # third-party package -> the only modules that may import it

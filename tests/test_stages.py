@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ import torch
 from tests.tiny import TINY
 from wmlib import checkpoint, collect, evolve, train
 from wmlib.agent import Agent
-from wmlib.config import COLLECT_SEEDS, EVALUATE_SEEDS, EVOLVE_SEEDS, ROOT, SELECT_SEEDS, to_dict, track_seeds
+from wmlib.config import (
+    COLLECT_SEEDS, EVALUATE_SEEDS, EVOLVE_SEEDS, RANDOM_POLICIES, ROOT, SELECT_SEEDS, to_dict, track_seeds,
+)  # fmt: skip
 from wmlib.data import EpisodeStore, load_episode
-from wmlib.envs.task import CAR_RACING
+from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import returns
 
@@ -162,7 +165,8 @@ def test_a_controller_evolved_on_another_v_is_refused(whole_run):
 def test_fitness_is_the_return_of_each_candidate_alone(whole_run):
     folder, seeds = whole_run["whole"], [EVOLVE_SEEDS.start, EVOLVE_SEEDS.start + 1]
     candidates = evolve.Search(TINY.evolve, 63, seed=0).ask()[:3].astype("float32")
-    together = evolve.drive(folder, candidates, seeds, (1,), max_steps=12, patience=None)
+    settings = replace(TINY.evolve, max_steps=12, patience=None)
+    together = evolve.drive(folder, settings, candidates, seeds, (1,))
     assert together.shape == (3, 2)
     agent = Agent.load(folder)
     agent.vae.sample = lambda mu, logvar, generator: mu  # noise belongs to the block, so compare without it
@@ -174,7 +178,8 @@ def test_fitness_is_the_return_of_each_candidate_alone(whole_run):
 def test_a_stalled_episode_is_charged_for_the_steps_it_did_not_take(whole_run):
     standing = torch.zeros(1, 63).numpy()
     standing[0, -2:] = (-9, 9)  # no gas, full brake
-    scores = evolve.drive(whole_run["whole"], standing, [EVOLVE_SEEDS.start], (1,), max_steps=1000, patience=20)
+    settings = replace(TINY.evolve, max_steps=1000, patience=20)
+    scores = evolve.drive(whole_run["whole"], settings, standing, [EVOLVE_SEEDS.start], (1,))
     tiles = scores[0, 0] + 0.1 * 1000  # what the first tiles paid
     assert 0 <= tiles < 30
 
@@ -206,9 +211,10 @@ def test_no_two_stages_share_a_track():
     assert all(seed in SELECT_SEEDS for seed in track_seeds(SELECT_SEEDS, (0, 1), 100))
 
 
-@pytest.mark.parametrize("policy", collect.POLICIES)
+@pytest.mark.parametrize("policy", RANDOM_POLICIES)
 def test_random_policies_stay_inside_the_action_space(policy):
-    driver, frames = collect.POLICIES[policy](3), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    config = replace(TINY, collect=replace(TINY.collect, policy=policy))
+    driver, frames = collect.random_policy(config, 3), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     state, actions = driver.initial_state(2, seed=0), []
     for _ in range(200):
         action, state = driver.act(frames, state)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from wmlib.vae import VAE, Patches, kl_to_standard_normal, to_float, to_uint8, vae_loss
+from wmlib.fast import ConvTranspose2d
+from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8, vae_loss
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def literal_loss(recon, x, mu, logvar, kl_tolerance):
 @pytest.mark.parametrize("side, stride", [(1, 2), (5, 2), (4, 1), (3, 5), (2, 7)])
 def test_patches_are_torchs_transposed_convolution_and_so_are_their_gradients(side, stride):
     torch.manual_seed(0)
-    layer = Patches(6, 4, kernel_size=5, stride=stride)
+    layer = ConvTranspose2d(6, 4, kernel_size=5, stride=stride)
     x = torch.randn(3, 6, side, side, requires_grad=True)
     expected = torch.nn.functional.conv_transpose2d(x, layer.weight, layer.bias, stride=stride)
     torch.testing.assert_close(layer(x), expected)

@@ -133,6 +133,17 @@ def test_bad_actions_are_refused_before_anything_moves(make, actions):
         assert np.array_equal(one, other)
 
 
+def test_a_list_of_seeds_of_another_length_is_refused(make):
+    with pytest.raises(ValueError, match="3 environments got 2 seeds and a reset mask of 3; expected 3 of each"):
+        make().reset(seed=[1, 2])
+
+
+def test_one_seed_counts_upwards_as_a_list_would(make):
+    one, other = make(), make()
+    assert np.array_equal(one.reset(seed=7)[0], other.reset(seed=[7, 8, 9])[0])
+    assert np.array_equal(one.step(STILL)[0], other.step(STILL)[0])
+
+
 @pytest.mark.parametrize("length", [1, 2, 4])
 def test_a_reset_mask_of_another_length_is_refused_and_resets_nothing(make, length):
     env, twin = make(), make()

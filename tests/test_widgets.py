@@ -11,10 +11,10 @@ from PIL import Image
 from browser import open_notebook, run_all, troubles
 
 from wmlib import plots
-from wmlib.envs.task import CAR_RACING
+from wmlib.envs.car_racing import CAR_RACING, steer
 from wmlib.envs.vector import VectorEnv
 from wmlib.vae import VAE, to_float, to_uint8
-from wmlib.widgets import LatentExplorer, Player, steer
+from wmlib.widgets import LatentExplorer, Player
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"

@@ -23,7 +23,9 @@ TINY = config.Config(
 )  # fmt: skip
 
 config.PRESETS["tiny"] = TINY
-config.PRESETS["tiny-v-only"] = replace(TINY, preset="tiny-v-only", mdnrnn=None)
+config.PRESETS["tiny-v-only"] = replace(
+    TINY, preset="tiny-v-only", mdnrnn=None, controller=config.ControllerConfig(reads="z")
+)
 train.SAVE_EVERY = 5
 
 if __name__ == "__main__":

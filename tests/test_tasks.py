@@ -1,0 +1,159 @@
+"""A task by its name: a second one, with one action and another z size, runs through all stages in both worlds."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests import toy
+from tests.tiny import TINY
+from wmlib import cli, evolve
+from wmlib.agent import Agent, load_world_model, new_models
+from wmlib.checkpoint import load_weights, read_json, read_lines
+from wmlib.collect import BrownianPolicy, random_network
+from wmlib.config import ROOT, ControllerConfig, to_dict
+from wmlib.data import EncodedEpisode, EpisodeStore, load_episode, open_latents
+from wmlib.dream import DreamEnv, DreamPolicy
+from wmlib.envs.task import TASKS, get_task
+from wmlib.plots import Picture
+from wmlib.rollout import returns
+from wmlib.widgets import Player
+
+
+@pytest.fixture(scope="module", params=["toy", "toy-dream"])
+def run(request, tmp_path_factory):
+    """A whole run of the toy, evolved in the real game or in the dream."""
+    folder = tmp_path_factory.mktemp("toy") / "run"
+    command = [sys.executable, "-m", "tests.toy", "agent", "--preset", request.param, "--run", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_second_task_goes_through_all_stages_in_both_worlds(run):
+    agent = Agent.load(run)
+    assert (agent.task.name, agent.vae.z_size, agent.params.shape) == ("toy", 3, (1, 3 + 16 + 1))
+    assert {row["generation"] for row in read_lines(run / "controller" / "generations.jsonl")} == {0, 1, 2, 3}
+    result = read_json(run / "evaluate.json")
+    assert len(result["agent"]["returns"]) == len(result["random_policy"]["returns"]) == 2
+    assert min(result["agent"]["returns"]) > 0
+
+
+def test_m_learned_from_the_rewards_and_ends_that_the_game_gave(run):
+    store = open_latents(run)
+    real = EpisodeStore(run / "episodes")
+    for path in real.paths():
+        one, other = load_episode(path), load_episode(store.folder / path.name, EncodedEpisode)
+        assert np.array_equal(one.reward, other.reward) and one.terminated == other.terminated
+    assert any(load_episode(path).terminated for path in real.paths())
+    last = read_lines(run / "mdnrnn" / "history.jsonl")[-1]
+    assert last["loss"] == pytest.approx(last["nll"] + last["reward"] + last["terminated"])
+
+
+def test_candidates_of_one_generation_dream_the_same_dreams(run):
+    settings = replace(toy.DREAM.evolve, max_steps=12)
+    params = np.repeat(load_weights(run / "controller")["params"].numpy()[None], 3, axis=0)
+    scores = evolve.drive(run, settings, params, [11, 12], (1,))
+    assert scores.shape == (3, 2) and scores[0] == pytest.approx(scores[1], rel=1e-5) == pytest.approx(scores[2], rel=1e-5)
+    assert not np.allclose(scores[:, 0], scores[:, 1])
+
+
+def test_the_fitness_of_a_dream_is_what_the_dream_paid(run):
+    settings = replace(toy.DREAM.evolve, max_steps=12)
+    params = load_weights(run / "controller")["params"][None]
+    agent = load_world_model(run)
+    agent.params = params
+    env = DreamEnv.from_store(agent, open_latents(run), 2, temperature=1.15, max_steps=12)
+    alone, _ = returns(env, DreamPolicy(agent, env), [11, 12])
+    assert evolve.drive(run, settings, params.numpy(), [11, 12], (1,))[0] == pytest.approx(alone, rel=1e-5)
+
+
+def test_the_world_is_opened_by_its_name(run):
+    agent = load_world_model(run)
+    real, driver = evolve.open_world(agent, toy.REAL.evolve, 3)
+    dream, dreamer = evolve.open_world(agent, toy.DREAM.evolve, 3, open_latents(run))
+    assert isinstance(real.envs[0], toy.Bar) and driver is agent and real.max_steps == TINY.evolve.max_steps
+    assert isinstance(dream, DreamEnv) and dreamer.env is dream and dream.temperature == 1.15
+    with pytest.raises(ValueError, match="needs a store of encoded episodes"):
+        evolve.open_world(agent, toy.DREAM.evolve, 3)
+
+
+def test_the_dream_of_another_v_is_refused(run, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(run, tmp_path / "run")
+    meta = json.loads((folder / "latents" / "meta.json").read_text()) | {"vae_sha256": "of another"}
+    (folder / "latents" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match="another V"):
+        next(evolve.evolve(toy.DREAM, folder))
+
+
+def test_an_unknown_task_names_those_there_are():
+    with pytest.raises(ValueError, match="no task 'chess'; choose one of car_racing"):
+        get_task("chess")
+    with pytest.raises(ValueError, match="no task 'chess'"):
+        new_models(replace(TINY, task="chess"))
+
+
+def test_a_run_of_an_unknown_task_is_not_begun(tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(cli.PRESETS, "chess", replace(TINY, preset="chess", task="chess"))
+    assert cli.main(["collect", "--preset", "chess", "--run", str(tmp_path / "run")]) == 2
+    assert "no task 'chess'; choose one of car_racing" in capfd.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_an_agent_of_another_task_may_not_add_drives(run, tmp_path, capfd):
+    order = ["--agent", str(run), "--episodes", "1", "--preset", "tiny", "--run", str(tmp_path / "second")]
+    assert cli.main(["collect", *order]) == 2
+    assert "the agent plays toy, this run car_racing" in capfd.readouterr().err
+
+
+def test_every_task_is_listed_under_its_own_name():
+    assert {"car_racing", "toy"} <= TASKS.keys() and all(name == task.name for name, task in TASKS.items())
+
+
+def test_noise_and_networks_have_the_tasks_sizes():
+    brownian = BrownianPolicy(TASKS["toy"])
+    action, _ = brownian.act(None, brownian.initial_state(5, 0))
+    assert action.shape == (5, 1)
+    network = random_network(0, toy.REAL)
+    assert network.vae.z_size == 3 and network.task.name == "toy" and network.params.shape == (1, 20)
+
+
+def test_the_players_keys_are_the_tasks(tmp_path):
+    task = TASKS["toy"]
+    player = Player(evolve.VectorEnv(task.make, 1, 4), [7], Picture(b"", "a bar in the dark"), task=task)
+    player.step(["left"])
+    assert player.action.tolist() == [-1.0]
+
+
+@pytest.mark.parametrize(
+    "reads, hidden_size, bias, expected",
+    [("z h", 0, True, 63), ("z", 0, True, 15), ("mu h", 0, False, 60), ("z h c", 0, False, 108), ("h", 5, True, 103)],
+)
+def test_c_is_built_as_its_configuration_says(reads, hidden_size, bias, expected):
+    config = replace(TINY, controller=ControllerConfig(reads, hidden_size, bias))
+    assert new_models(config)[2].num_params == expected
+    assert to_dict(config)["controller"] == {"reads": reads, "hidden_size": hidden_size, "bias": bias}
+
+
+@pytest.mark.parametrize("reads", ["mu h", "c z", "h c", "z"])
+def test_c_reads_what_its_configuration_names_in_that_order(reads):
+    vae, mdnrnn, controller = new_models(replace(TINY, controller=ControllerConfig(reads)))
+    params = torch.randn(controller.num_params, generator=torch.Generator().manual_seed(0))
+    agent = Agent(vae, mdnrnn, controller, params, reads=reads)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 2, 64, 64, 3), np.uint8)
+    _, before = agent.act(frames[0], agent.initial_state(2, 3))
+    action, after = agent.act(frames[1], before)
+    parts = {"mu": after.mu, "z": after.z, "h": before.h, "c": before.c}
+    x = torch.cat([parts[name] for name in reads.split()], dim=-1)
+    expected = agent.task.squash(controller.act(params[None], x[None])[0])
+    np.testing.assert_allclose(action, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(after.z, after.mu) == ("mu" in reads)
+    with torch.no_grad():
+        _, (h, _) = mdnrnn.memory(after.z[:, None], torch.from_numpy(action)[:, None], (before.h, before.c))
+    torch.testing.assert_close(after.h, h)  # M reads the code that C reads
