@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from wmlib.collect import collect
 from wmlib.config import LAPTOP
 from wmlib.data import EpisodeStore, frame_batches, load_episode
-from wmlib.train import train_vae
 from wmlib.fast import ConvTranspose2d
+from wmlib.train import train_vae
 from wmlib.vae import VAE, vae_loss
 
 ROUNDS, STEPS, EPISODES = 7, 20, 8

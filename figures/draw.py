@@ -111,7 +111,7 @@ def draw_four_panes(agent: Agent, drive: Drive) -> None:
 
 
 def draw_six_clips(agent: Agent) -> None:
-    """Six clips, all painted by V's decoder: some of real drives, some of dreams; the answer stands in six_clips.json."""
+    """Six clips, all painted by V's decoder, some of real drives, some of dreams; the answer is in six_clips.json."""
     real = np.array([True, False, False, True, False, True])
     clips = []
     for index, is_real in enumerate(real):
@@ -137,8 +137,9 @@ def score_text() -> str:
     agent, noise = ours["agent"], ours["random_policy"]
     low, high = agent["interval"]
     return (
-        f"**Measured score: {agent['mean']:.0f} ± {agent['std']:.0f}** over {agent['episodes']} unseen tracks of gymnasium's own CarRacing-v3 "
-        f"(95 % interval of the mean: {low:.0f} to {high:.0f}). Random actions score {noise['mean']:.0f} on the same tracks; "
+        f"**Measured score: {agent['mean']:.0f} ± {agent['std']:.0f}** over {agent['episodes']} unseen tracks of "
+        f"gymnasium's own CarRacing-v3 (95 % interval of the mean: {low:.0f} to {high:.0f}). "
+        f"Random actions score {noise['mean']:.0f} on the same tracks; "
         f"the paper's agent scored {paper['mean']} ± {paper['std']} on CarRacing-v0."
     )
 

@@ -56,11 +56,16 @@ def find_chromium():
 
 @contextmanager
 def serve(home):
-    """`course.py open` on a fresh copy of the notebooks, with Jupyter's settings in `home`: its address and the copy's folder."""
+    """`course.py open` on a fresh copy of the notebooks, Jupyter's settings in `home`: its address, the copy."""
     study = Path(tempfile.mkdtemp(prefix="study_", dir=ROOT))  # beside notebooks/, so that ../figures resolves
     with (home / "log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "course.py", "open", "--study", study],
-                                  cwd=ROOT, env=environment(home), stdout=log, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            [sys.executable, "course.py", "open", "--study", study],
+            cwd=ROOT,
+            env=environment(home),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         yield read_address(server, home / "log"), study
     finally:
@@ -91,7 +96,9 @@ def environment(home):
     settings.write_text(json.dumps({"windowingMode": "none"}))  # cells out of sight are rendered too
     (home / "jupyter_lab_config.json").write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}))
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER") and "DISPLAY" not in name}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("JUPYTER") and "DISPLAY" not in name
+    }
     return kept | dict.fromkeys(names, str(home)) | {"JUPYTER_PORT": str(free_port())}
 
 
@@ -114,10 +121,13 @@ def read_address(server, log):
 
 def open_notebook(page, name):
     """Open another notebook of the reader's copy, in front."""
-    page.evaluate("""name => {
+    page.evaluate(
+        """name => {
         const folder = jupyterapp.shell.currentWidget.context.path.split("/")[0];
         jupyterapp.commands.execute("docmanager:open", { path: `${folder}/${name}` });
-    }""", name)
+    }""",
+        name,
+    )
     page.wait_for_function(IN_FRONT, arg=name)
 
 

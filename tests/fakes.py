@@ -1,4 +1,4 @@
-"""Small stand-ins that several test files share: a counting environment, a policy that ignores what it sees, tiny models."""
+"""Small stand-ins that several test files share: a counting environment, a policy that does not look, tiny models."""
 
 import gymnasium as gym
 import numpy as np

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fakes import tiny_models
 
+from fakes import tiny_models
 from wmlib import config
 from wmlib.agent import Agent, load_config, load_world_model, new_models
 from wmlib.checkpoint import save_weights
@@ -264,4 +264,10 @@ def test_a_config_comes_back_from_its_folder(folder):
 
 def test_new_models_have_the_papers_sizes():
     vae, mdnrnn, controller = new_models(config.PAPER)
-    assert (vae.z_size, mdnrnn.z_size, mdnrnn.hidden_size, mdnrnn.num_mixtures, controller.num_params) == (32, 32, 256, 5, 867)
+    assert (vae.z_size, mdnrnn.z_size, mdnrnn.hidden_size, mdnrnn.num_mixtures, controller.num_params) == (
+        32,
+        32,
+        256,
+        5,
+        867,
+    )

@@ -9,8 +9,17 @@ from torch import nn
 
 from wmlib import checkpoint
 from wmlib.checkpoint import (
-    append_line, keep_lines, load_into, load_progress, load_weights, read_json, read_lines, save_progress, save_weights,
-    write_atomically, write_json,
+    append_line,
+    keep_lines,
+    load_into,
+    load_progress,
+    load_weights,
+    read_json,
+    read_lines,
+    save_progress,
+    save_weights,
+    write_atomically,
+    write_json,
 )  # fmt: skip
 from wmlib.mdnrnn import MDNRNN
 
@@ -83,7 +92,9 @@ def test_json_comes_back(tmp_path):
     assert read_json(tmp_path / "x.json") == values
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe\x00broken", b"[1, 2]"], ids=["empty", "torn", "no text", "no object"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": 1', b"\xff\xfe\x00broken", b"[1, 2]"], ids=["empty", "torn", "no text", "no object"]
+)
 def test_damaged_json_is_named(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(ValueError, match="x.json is damaged"):
@@ -173,7 +184,9 @@ def edit(content):
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
-@pytest.mark.parametrize("damage", [edit, lambda content: content[:-1], lambda content: content[:4], lambda content: b""])
+@pytest.mark.parametrize(
+    "damage", [edit, lambda content: content[:-1], lambda content: content[:4], lambda content: b""]
+)
 def test_truncated_or_edited_weights_are_refused_in_one_line(weights, damage):
     path = weights / "weights.safetensors"
     path.write_bytes(damage(path.read_bytes()))
@@ -191,7 +204,9 @@ def test_weights_of_another_meta_json_are_refused(weights):
 def test_weights_fill_a_module(weights):
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     load_into(module, weights)
-    assert all(torch.equal(one, other) for one, other in zip(module.state_dict().values(), small().state_dict().values()))
+    assert all(
+        torch.equal(one, other) for one, other in zip(module.state_dict().values(), small().state_dict().values())
+    )
 
 
 def test_weights_of_another_size_are_refused_with_both_sizes(weights):
@@ -200,7 +215,9 @@ def test_weights_of_another_size_are_refused_with_both_sizes(weights):
         load_into(module, weights)
 
 
-@pytest.mark.parametrize("layers, name, text", [(1, "2.bias", r"\(1,\), expected nothing"), (5, "4.bias", r"nothing, expected \(1,\)")])
+@pytest.mark.parametrize(
+    "layers, name, text", [(1, "2.bias", r"\(1,\), expected nothing"), (5, "4.bias", r"nothing, expected \(1,\)")]
+)
 def test_weights_with_other_names_are_refused(weights, layers, name, text):
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 1))[:layers]
     with pytest.raises(ValueError, match=f"{name} is {text}"):

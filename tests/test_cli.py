@@ -10,8 +10,8 @@ import pytest
 from tests import tiny
 from wmlib import checkpoint, cli
 from wmlib.agent import Agent
-from wmlib.config import EVALUATE_SEEDS, LAPTOP, PAPER, QUICK, to_dict
-from wmlib.data import EpisodeStore, Latents, load_episode
+from wmlib.config import EVALUATE_SEEDS, QUICK
+from wmlib.data import EpisodeStore, load_episode, open_latents
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,9 @@ def test_a_folder_that_is_no_run_is_left_alone(capfd, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
 
 
-@pytest.mark.parametrize("stage, before", [("train-vae", "collect"), ("train-mdnrnn", "train-vae"), ("evolve", "train-mdnrnn")])
+@pytest.mark.parametrize(
+    "stage, before", [("train-vae", "collect"), ("train-mdnrnn", "train-vae"), ("evolve", "train-mdnrnn")]
+)
 def test_a_stage_without_its_input_names_the_command_to_run(capfd, tmp_path, stage, before):
     line = complaint(capfd, stage, "--preset", "tiny", "--run", str(tmp_path / "run"))
     assert f"python -m wmlib {before} --preset tiny" in line
@@ -83,17 +85,20 @@ def test_a_damaged_episode_is_skipped_when_asked(run):
     path.write_bytes(path.read_bytes()[:-100])
     for stage in ("train-vae", "train-mdnrnn"):
         assert cli.main([stage, "--preset", "tiny", "--run", str(run), "--skip-damaged"]) == 0
-    assert len(Latents.load(run / "latents.npz").mu) == tiny.TINY.collect.episodes - 1
+    encoded = [path.name for path in open_latents(run).paths()]
+    assert encoded == [other.name for other in EpisodeStore(run / "episodes").paths() if other != path]
 
 
-@pytest.mark.parametrize("spoil", [lambda content: content[:-10], lambda content: content[:-10] + b"0123456789"], ids=["truncated", "edited"])
+@pytest.mark.parametrize(
+    "spoil", [lambda content: content[:-10], lambda content: content[:-10] + b"0123456789"], ids=["truncated", "edited"]
+)
 def test_spoilt_weights_are_refused(capfd, run, spoil):
     vae, _, _ = cli_models()
     checkpoint.save_weights(run / "vae", vae.state_dict(), {})
     path = run / "vae" / "weights.safetensors"
     path.write_bytes(spoil(path.read_bytes()))
     assert "truncated or edited" in complaint(capfd, "train-mdnrnn", "--preset", "tiny", "--run", str(run))
-    assert not (run / "latents.npz").exists()
+    assert not (run / "latents").exists()
 
 
 def cli_models(config=tiny.TINY):
@@ -107,6 +112,33 @@ def test_weights_of_another_latent_size_are_refused(capfd, run):
     checkpoint.save_weights(run / "vae", vae.state_dict(), {})
     line = complaint(capfd, "train-mdnrnn", "--preset", "tiny", "--run", str(run))
     assert "z_size" in line and "is (1024, 32), expected (1024, 4)" in line
+
+
+def test_latents_of_another_v_are_refused_with_the_command_that_makes_them_anew(capfd, run):
+    command = ["train-mdnrnn", "--preset", "tiny", "--run", str(run)]
+    for stage in ("train-vae", "train-mdnrnn"):
+        assert cli.main([stage, *command[1:]]) == 0
+    vae, _, _ = cli_models()
+    checkpoint.save_weights(run / "vae", vae.state_dict(), {})
+    line = complaint(capfd, *command)
+    assert str(run / "latents") in line and "another V" in line and "run python -m wmlib train-mdnrnn" in line
+    for part in ("latents", "mdnrnn"):
+        shutil.rmtree(run / part)
+    assert cli.main(command) == 0
+
+
+def test_a_run_of_a_newer_version_names_the_entry_that_is_not_known(capfd, run):
+    values = checkpoint.read_json(run / "config.json")
+    checkpoint.write_json(run / "config.json", values | {"dropout": 0.1})
+    line = complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+    assert "another version" in line and "unknown entries: dropout" in line
+
+
+def test_a_run_of_an_older_version_goes_on(run):
+    values = checkpoint.read_json(run / "config.json")
+    del values["task"], values["controller"], values["evolve"]["world"], values["mdnrnn"]["outcome"]
+    checkpoint.write_json(run / "config.json", values)
+    assert cli.main(["train-vae", "--preset", "tiny", "--run", str(run)]) == 0
 
 
 def test_an_agent_that_is_not_there(capfd, tmp_path):
@@ -189,13 +221,10 @@ def test_an_agent_adds_drives_behind_the_random_ones(capfd, run, tmp_path):
     assert "before train-vae" in complaint(capfd, *more[:3], "--run", str(run), *more[5:])
 
 
-@pytest.mark.parametrize("given", [["--episodes", "3"], ["--agent", "nowhere"], ["--agent", "nowhere", "--episodes", "0"]])
+@pytest.mark.parametrize(
+    "given", [["--episodes", "3"], ["--agent", "nowhere"], ["--agent", "nowhere", "--episodes", "0"]]
+)
 def test_half_an_order_for_more_drives_is_refused(capfd, run, given):
-    assert "both --agent FOLDER and --episodes N" in complaint(capfd, "collect", "--preset", "tiny", "--run", str(run), *given)
-
-
-def test_papers_values_are_the_papers():
-    assert (PAPER.collect.episodes, PAPER.collect.max_steps) == (10_000, 1_000)
-    assert (PAPER.vae.z_size, PAPER.mdnrnn.hidden_size, PAPER.mdnrnn.num_mixtures) == (32, 256, 5)
-    assert (PAPER.evolve.popsize, PAPER.evolve.tracks, PAPER.evolve.generations) == (64, 16, 1_800)
-    assert {QUICK.preset, LAPTOP.preset} == {"quick", "laptop"} and to_dict(QUICK)["vae"]["z_size"] == 32
+    assert "both --agent FOLDER and --episodes N" in complaint(
+        capfd, "collect", "--preset", "tiny", "--run", str(run), *given
+    )

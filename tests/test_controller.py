@@ -8,7 +8,7 @@ from wmlib.controller import Controller
 from wmlib.envs.car_racing import CAR_RACING, squash
 
 COUNTS = [
-    (dict(), 867),
+    ({}, 867),
     (dict(input_size=32), 99),
     (dict(input_size=32, hidden_size=40), 1_443),
     (dict(input_size=1_088, action_size=1, bias=False), 1_088),
@@ -57,7 +57,9 @@ def test_a_hidden_layer_is_w2_tanh_of_w1_x(kind):
     assert sum(sizes) == len(flat)
     W1, b1, W2, b2 = np.split(flat, np.cumsum(sizes)[:-1])
     hidden = np.tanh(x[0].numpy() @ W1.reshape(4, 5).T + (b1 if bias else 0))
-    np.testing.assert_allclose(controller.act(params, x)[0], hidden @ W2.reshape(3, 4).T + (b2 if bias else 0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        controller.act(params, x)[0], hidden @ W2.reshape(3, 4).T + (b2 if bias else 0), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_parameters_of_zero_give_a_raw_action_of_zero():

@@ -1,4 +1,4 @@
-"""Setting the course up and opening it: each thing that can be missing gives one clear line and leaves nothing half made."""
+"""Setting the course up and opening it: what can be missing gives one clear line and leaves nothing half made."""
 
 import os
 import shutil
@@ -7,8 +7,9 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-import course
 import pytest
+
+import course
 
 ROOT = Path(__file__).resolve().parents[1]
 Usage = namedtuple("Usage", "total used free")
@@ -53,7 +54,9 @@ def test_make_without_a_suitable_python_says_so(bare, python):
 def test_without_a_network_nothing_is_left_behind(bare):
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     offline = settings | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"}
-    result = subprocess.run([sys.executable, "course.py", "install"], cwd=bare, env=offline, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "course.py", "install"], cwd=bare, env=offline, capture_output=True, text=True
+    )
     assert result.returncode != 0
     assert result.stderr.startswith("No network") and result.stderr.count("\n") == 1
     assert not (bare / ".venv").exists()

@@ -9,13 +9,24 @@ import torch
 from wmlib import data
 from wmlib.checkpoint import save_weights
 from wmlib.data import (
-    EncodedEpisode, Episode, EpisodeStore, frame_batches, load_episode, load_episodes, open_latents, sequence_batches,
+    EncodedEpisode,
+    Episode,
+    EpisodeStore,
+    frame_batches,
+    load_episode,
+    load_episodes,
+    open_latents,
+    sequence_batches,
 )  # fmt: skip
 
 
 def episode(T=6, mark=0, seed=3, terminated=True, noise=False):
     """Frame t of an episode holds `mark` in its first byte and t in its second."""
-    obs = np.random.default_rng(mark).integers(0, 256, (T + 1, 64, 64, 3), np.uint8) if noise else np.zeros((T + 1, 64, 64, 3), np.uint8)
+    obs = (
+        np.random.default_rng(mark).integers(0, 256, (T + 1, 64, 64, 3), np.uint8)
+        if noise
+        else np.zeros((T + 1, 64, 64, 3), np.uint8)
+    )
     obs[:, 0, 0, 0], obs[:, 0, 0, 1] = mark, np.arange(T + 1)
     rng = np.random.default_rng(mark)
     return Episode(obs, rng.standard_normal((T, 3), np.float32), rng.standard_normal(T, np.float32), terminated, seed)
@@ -29,7 +40,7 @@ def store_of(folder, *lengths):
 
 
 def encoded(T, mark=0, terminated=False, logvar=-2000.0):
-    """mu is 1000 x mark + t in both latents, the action and the reward half more; by default z is mu to the last bit."""
+    """mu is 1000 x mark + t in both latents, action and reward half more; by default z is mu to the last bit."""
     t = 1000.0 * mark + np.arange(T + 1, dtype=np.float32)
     mu, half = np.repeat(t, 2).reshape(-1, 2), t[:-1] + np.float32(0.5)
     return EncodedEpisode(mu, np.full_like(mu, logvar), np.repeat(half, 3).reshape(-1, 3), half, terminated)
@@ -143,7 +154,9 @@ def test_frame_batches_are_frames_of_the_episodes(tmp_path):
     paths = store_of(tmp_path, 3, 5).paths()
     batch = next(frame_batches(paths, 64, seed=0))
     assert batch.shape == (64, 64, 64, 3) and batch.dtype == np.uint8
-    assert {(e, t) for e, t in batch[:, 0, 0, :2].tolist()} <= {(e, t) for e, T in ((0, 3), (1, 5)) for t in range(T + 1)}
+    assert {(e, t) for e, t in batch[:, 0, 0, :2].tolist()} <= {
+        (e, t) for e, T in ((0, 3), (1, 5)) for t in range(T + 1)
+    }
 
 
 def test_every_frame_of_every_episode_is_drawn(tmp_path):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from fakes import tiny_models
 
+from fakes import tiny_models
 from wmlib.agent import Agent
 from wmlib.controller import Controller
 from wmlib.data import EncodedEpisode, EpisodeStore

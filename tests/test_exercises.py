@@ -1,4 +1,4 @@
-"""Every check accepts the solution, knows the untouched stub and rejects planted mistakes; notebooks hold what the source says."""
+"""Every check accepts the solution, knows the stub, rejects planted mistakes; notebooks hold what the source says."""
 
 import json
 import math
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from wmlib.config import resolve
 from wmlib.checkpoint import read_json
+from wmlib.config import resolve
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.exercises import EXERCISES, check, clinic, verdict
 from wmlib.exercises.__main__ import cells, solutions, with_stubs
@@ -27,9 +27,15 @@ MISTAKES = {  # name -> what a line of the solution becomes
     },
     "loss_with_floors": {
         "floor on the sum": ("kl.clamp(min=floor).sum(dim=1)", "kl.sum(dim=1).clamp(min=floor * mu.shape[1])"),
-        "floor after the batch mean": ("(squared_error + kl.clamp(min=floor).sum(dim=1)).mean()", "squared_error.mean() + kl.mean(dim=0).clamp(min=floor).sum()"),
+        "floor after the batch mean": (
+            "(squared_error + kl.clamp(min=floor).sum(dim=1)).mean()",
+            "squared_error.mean() + kl.mean(dim=0).clamp(min=floor).sum()",
+        ),
         "KL's sign": ("0.5 * (mu", "-0.5 * (mu"),
-        "exp(logvar) for the standard deviation": ("logvar.exp() - 1 - logvar", "logvar.exp().square() - 1 - 2 * logvar"),
+        "exp(logvar) for the standard deviation": (
+            "logvar.exp() - 1 - logvar",
+            "logvar.exp().square() - 1 - 2 * logvar",
+        ),
         "error averaged over pixels": (".sum(dim=(1, 2, 3))", ".mean(dim=(1, 2, 3))"),
         "ceiling for floor": ("clamp(min=floor)", "clamp(max=floor)"),
         "floor ignored": (".clamp(min=floor)", ""),
@@ -83,9 +89,14 @@ def test_each_exercise_has_at_least_three_planted_mistakes():
 @pytest.mark.parametrize("name", sorted({exercise.notebook for exercise in EXERCISES.values()}))
 def test_notebook_and_solutions_are_as_generated(name):
     exercises = [exercise for exercise in EXERCISES.values() if exercise.notebook == name]
-    notebook, solved = (json.loads(resolve(path).read_text()) for path in (f"notebooks/{name}.ipynb", f"notebooks/solutions/{name}.ipynb"))
+    notebook, solved = (
+        json.loads(resolve(path).read_text())
+        for path in (f"notebooks/{name}.ipynb", f"notebooks/solutions/{name}.ipynb")
+    )
     assert with_stubs(notebook, exercises) == notebook
-    assert [cell["source"] for cell in solutions(name, exercises, {})["cells"]] == [cell["source"] for cell in solved["cells"]]
+    assert [cell["source"] for cell in solutions(name, exercises, {})["cells"]] == [
+        cell["source"] for cell in solved["cells"]
+    ]
 
 
 def test_the_clinics_pictures_show_the_episode_that_was_left_out():
@@ -107,7 +118,10 @@ def test_each_patient_shows_what_its_fault_is_said_to_show():
     healthy = "floor 16"
     assert error(patient["no noise"], 2) > 3 * error(patient["no noise"], 1) > 0
     assert error(healthy, 2) < 2 * error(healthy, 1)
-    assert curves[patient["averaged error"]][-1]["kl"] < 0.1 and np.ptp(sheets[patient["averaged error"]][1], axis=0).max() < 10
+    assert (
+        curves[patient["averaged error"]][-1]["kl"] < 0.1
+        and np.ptp(sheets[patient["averaged error"]][1], axis=0).max() < 10
+    )
 
     assert error(patient["frames in order"], 1) > 2 * error(healthy, 1)
 

@@ -81,7 +81,9 @@ def test_density_integrates_to_one(seed):
     x = torch.linspace(-80, 80, 200_001, dtype=torch.float64)
     wide = Mixture(*(part.expand(1, len(x), 3, 5) for part in mixture))
     density = torch.exp(-mixture_nll(wide, x[None, :, None].expand(1, -1, 3)))
-    torch.testing.assert_close(torch.trapezoid(density, x, dim=1), torch.ones(1, 3, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.trapezoid(density, x, dim=1), torch.ones(1, 3, dtype=torch.float64), atol=1e-6, rtol=0
+    )
 
 
 def test_nll_of_one_component_is_the_gaussians_formula():
@@ -96,7 +98,9 @@ def test_nll_may_be_negative():
 
 def test_adding_a_number_to_all_logits_changes_nothing():
     mixture, target = random_mixture(2, 3, 4, 5), torch.zeros(2, 3, 4, dtype=torch.float64)
-    torch.testing.assert_close(mixture_nll(mixture._replace(logits=mixture.logits + 7), target), mixture_nll(mixture, target))
+    torch.testing.assert_close(
+        mixture_nll(mixture._replace(logits=mixture.logits + 7), target), mixture_nll(mixture, target)
+    )
 
 
 def test_m_has_as_many_trainable_parameters_as_the_paper_says():
@@ -186,7 +190,9 @@ def test_samples_have_the_moments_of_the_tempered_mixture(temperature):
     mean = (weights * mu).sum()
     variance = (weights * (mu.square() + temperature * torch.exp(2 * logsigma))).sum() - mean.square()
     n = 200_000
-    z = sample_mixture(Mixture(*(part.expand(1, n, 1, 3) for part in mixture)), temperature, torch.Generator().manual_seed(0))
+    z = sample_mixture(
+        Mixture(*(part.expand(1, n, 1, 3) for part in mixture)), temperature, torch.Generator().manual_seed(0)
+    )
     assert z.shape == (1, n, 1)
     assert z.mean().item() == pytest.approx(mean.item(), abs=5 * (variance / n).sqrt().item())
     assert z.var().item() == pytest.approx(variance.item(), rel=0.02)
@@ -197,14 +203,18 @@ def test_samples_at_temperature_one_follow_the_density():
     mixture = one_latent([0.0, 1.0], [-1.0, 2.0], [-0.5, 0.0])
     n = 100_000
     z = sample_mixture(Mixture(*(part.expand(1, n, 1, 2) for part in mixture))).flatten()
-    distribution = MixtureSameFamily(Categorical(logits=mixture.logits.flatten()), Normal(mixture.mu.flatten(), mixture.logsigma.exp().flatten()))
+    distribution = MixtureSameFamily(
+        Categorical(logits=mixture.logits.flatten()), Normal(mixture.mu.flatten(), mixture.logsigma.exp().flatten())
+    )
     for x in (-1.5, -0.5, 0.5, 1.5, 3.0):
         x = torch.tensor(x, dtype=torch.float64)
         assert (z < x).double().mean().item() == pytest.approx(distribution.cdf(x).item(), abs=0.008)
 
 
 def test_each_latent_draws_its_own_component():
-    mixture = Mixture(torch.zeros(1, 2000, 2, 2), torch.tensor([-1.0, 1.0]).expand(1, 2000, 2, 2), torch.full((1, 2000, 2, 2), -20.0))
+    mixture = Mixture(
+        torch.zeros(1, 2000, 2, 2), torch.tensor([-1.0, 1.0]).expand(1, 2000, 2, 2), torch.full((1, 2000, 2, 2), -20.0)
+    )
     z = sample_mixture(mixture, generator=torch.Generator().manual_seed(0))[0].sign()
     assert 0.4 < z[:, 0].eq(z[:, 1]).float().mean() < 0.6
 
@@ -216,7 +226,11 @@ def test_each_position_samples_from_its_own_mixture():
 
 
 def test_a_component_that_weighs_nothing_is_never_drawn():
-    mixture = Mixture(torch.tensor([1e4, -1e4]).expand(1, 500, 1, 2), torch.tensor([0.0, 99.0]).expand(1, 500, 1, 2), torch.zeros(1, 500, 1, 2))
+    mixture = Mixture(
+        torch.tensor([1e4, -1e4]).expand(1, 500, 1, 2),
+        torch.tensor([0.0, 99.0]).expand(1, 500, 1, 2),
+        torch.zeros(1, 500, 1, 2),
+    )
     assert sample_mixture(mixture, 0.1, torch.Generator().manual_seed(0)).max() < 50
 
 

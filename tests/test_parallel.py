@@ -54,7 +54,7 @@ def die_once(number, marker):
 
 
 def count_and_die_once(number, folder):
-    """Every job leaves a line for each time that it runs; job 1 kills its worker the first time, when job 0 is known."""
+    """Every job leaves a line each time that it runs; job 1 kills its worker the first time, when job 0 is known."""
     lines = Path(folder) / f"{number}"
     with open(lines, "a") as file:
         file.write("run\n")

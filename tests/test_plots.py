@@ -62,7 +62,7 @@ def test_alt_text_cannot_be_left_out(shown):
 
 def test_alt_text_is_kept_in_the_pictures_metadata(shown):
     assert plots.show(line(), ALT) == "handle"
-    (picture, display_id), = shown
+    ((picture, display_id),) = shown
     data, metadata = picture._repr_mimebundle_()
     assert display_id is True
     assert metadata == {"image/png": {"alt": ALT}} and data["text/plain"] == ALT
@@ -95,7 +95,10 @@ def test_a_video_is_shown_with_its_text(monkeypatch, tmp_path):
 
 def test_frame_rows_show_every_frame_in_its_row_under_its_label():
     rng = np.random.default_rng(0)
-    rows = {"seen": rng.integers(0, 256, (3, 64, 64, 3), np.uint8), "recalled": rng.integers(0, 256, (2, 64, 64, 3), np.uint8)}
+    rows = {
+        "seen": rng.integers(0, 256, (3, 64, 64, 3), np.uint8),
+        "recalled": rng.integers(0, 256, (2, 64, 64, 3), np.uint8),
+    }
     figure = plots.frame_rows(rows, titles=["one", "two", "three"])
     axes = np.array(figure.axes).reshape(2, 3)
     assert [axes[row, 0].get_ylabel() for row in range(2)] == list(rows)
@@ -116,7 +119,11 @@ def test_frame_rows_grow_with_the_frames(frame_size):
 
 
 def test_a_mixtures_curve_is_its_density(ax):
-    logits, mu, logsigma = torch.tensor([0.0, 1.0, -1.0]), torch.tensor([-1.0, 0.5, 2.0]), torch.tensor([-1.0, 0.0, -2.0])
+    logits, mu, logsigma = (
+        torch.tensor([0.0, 1.0, -1.0]),
+        torch.tensor([-1.0, 0.5, 2.0]),
+        torch.tensor([-1.0, 0.0, -2.0]),
+    )
     plots.plot_mixture(ax, Mixture(logits, mu, logsigma))
     x, density = ax.lines[0].get_data()
     oracle = MixtureSameFamily(Categorical(logits=logits), Normal(mu, logsigma.exp())).log_prob(torch.tensor(x)).exp()

@@ -47,7 +47,7 @@ def test_the_shipped_controller_is_the_mean_that_its_log_leads_to():
 
 
 def test_the_continued_search_goes_on_from_the_shipped_one():
-    """data/continued holds what prolongs the shipped evolution: its log, the mean that it leads to, that mean's score."""
+    """data/continued holds what prolongs the shipped evolution: its log, the mean that it leads to, its score."""
     folder = resolve("data/continued/car_racing")
     log = (folder / "controller" / "generations.jsonl").read_bytes()
     assert log.startswith((PRETRAINED / "controller" / "generations.jsonl").read_bytes())
@@ -55,15 +55,22 @@ def test_the_continued_search_goes_on_from_the_shipped_one():
     for row in read_lines(folder / "controller" / "generations.jsonl"):
         search.tell(search.ask(), np.array(row["fitness"]))
     assert np.allclose(search.mean, load_weights(folder / "controller")["params"].numpy(), atol=1e-6)
-    assert hashes == read_json(RESULTS)["weights_sha256"] | {"controller": file_hash(folder / "controller" / "weights.safetensors")}
+    assert hashes == read_json(RESULTS)["weights_sha256"] | {
+        "controller": file_hash(folder / "controller" / "weights.safetensors")
+    }
 
 
 def test_the_v_only_car_drives_on_the_v_that_ships():
     folder, results = resolve("data/pretrained/car_racing_v_only"), read_json(resolve("data/results/v_only.json"))
     config = load_config(folder)
     assert load_weights(folder / "controller")["params"].shape == (99,) and config.mdnrnn is None
-    hashes = {"vae": file_hash(PRETRAINED / "vae" / "weights.safetensors"), "controller": file_hash(folder / "controller" / "weights.safetensors")}
-    assert results["weights_sha256"] == hashes and read_json(folder / "controller" / "inputs.json") == {"vae": hashes["vae"]}
+    hashes = {
+        "vae": file_hash(PRETRAINED / "vae" / "weights.safetensors"),
+        "controller": file_hash(folder / "controller" / "weights.safetensors"),
+    }
+    assert results["weights_sha256"] == hashes and read_json(folder / "controller" / "inputs.json") == {
+        "vae": hashes["vae"]
+    }
     assert np.allclose(replay(config, folder).mean, load_weights(folder / "controller")["params"].numpy(), atol=1e-6)
     assert results["random_policy"]["mean"] < results["agent"]["mean"] < read_json(RESULTS)["agent"]["mean"]
 

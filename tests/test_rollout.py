@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from fakes import CounterOf, Script, tiny_models
 
+from fakes import CounterOf, Script, tiny_models
 from wmlib.agent import Agent
 from wmlib.controller import Controller
 from wmlib.dream import DreamEnv, DreamPolicy

@@ -10,15 +10,22 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import numpy as np
+import pytest
 import torch
 
 from tests.tiny import TINY
 from wmlib import checkpoint, collect, evolve, train
 from wmlib.agent import Agent
 from wmlib.config import (
-    COLLECT_SEEDS, EVALUATE_SEEDS, EVOLVE_SEEDS, RANDOM_POLICIES, ROOT, SELECT_SEEDS, to_dict, track_seeds,
+    COLLECT_SEEDS,
+    EVALUATE_SEEDS,
+    EVOLVE_SEEDS,
+    RANDOM_POLICIES,
+    ROOT,
+    SELECT_SEEDS,
+    to_dict,
+    track_seeds,
 )  # fmt: skip
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.envs.car_racing import CAR_RACING
@@ -37,7 +44,9 @@ DETERMINISTIC = ("*.npz", "*.safetensors", "*.jsonl")
 def start(stage: str, folder: Path) -> subprocess.Popen:
     """A stage in a process of its own, with one thread so that every machine agrees with itself."""
     command = [sys.executable, "-m", "tests.tiny", stage, "--preset", "tiny", "--run", str(folder), "--device", "cpu"]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
 def finish(stage: str, folder: Path) -> None:
@@ -53,7 +62,9 @@ def progress(stage: str, folder: Path) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for pattern in DETERMINISTIC for path in folder.rglob(pattern)}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for pattern in DETERMINISTIC for path in folder.rglob(pattern)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +92,23 @@ def test_a_stage_killed_in_the_middle_continues_to_the_same_files(stage, whole_r
     continued, whole = contents(folder), contents(whole_run["whole"])
     assert [name for name in continued if continued[name] != whole[name]] == []
     assert not list(folder.rglob("*.tmp"))
+
+
+def test_encoding_killed_in_the_middle_continues_to_the_same_files(whole_run, tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    shutil.copytree(whole_run["whole"], whole, ignore=shutil.ignore_patterns("latents", "mdnrnn", "controller"))
+    for index in range(6, 40):
+        shutil.copy(EpisodeStore(whole / "episodes").path(index % 6), EpisodeStore(whole / "episodes").path(index))
+    shutil.copytree(whole, folder)
+    finish("train-mdnrnn", whole)
+    process = start("train-mdnrnn", folder)
+    while process.poll() is None and len(list(folder.glob("latents/0*.npz"))) < 10:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < len(list(folder.glob("latents/0*.npz"))) < 40, "the kill came too late to test anything"
+    finish("train-mdnrnn", folder)
+    assert contents(folder) == contents(whole) and len(list(folder.glob("latents/0*.npz"))) == 40
 
 
 def test_a_finished_stage_does_nothing(whole_run):
@@ -214,7 +242,10 @@ def test_no_two_stages_share_a_track():
 @pytest.mark.parametrize("policy", RANDOM_POLICIES)
 def test_random_policies_stay_inside_the_action_space(policy):
     config = replace(TINY, collect=replace(TINY.collect, policy=policy))
-    driver, frames = collect.random_policy(config, 3), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    driver, frames = (
+        collect.random_policy(config, 3),
+        np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8),
+    )
     state, actions = driver.initial_state(2, seed=0), []
     for _ in range(200):
         action, state = driver.act(frames, state)
@@ -259,12 +290,15 @@ def test_training_stops_at_the_first_loss_that_is_not_finite():
         next(train.train_vae(TINY.vae, vae, frames))
 
 
-@pytest.mark.parametrize("found, expected", [
-    ({}, False),
-    ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
-    ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
-    ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
-])
+@pytest.mark.parametrize(
+    "found, expected",
+    [
+        ({}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+    ],
+)
 def test_v_trains_in_bf16_only_where_that_is_faster(monkeypatch, found, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     assert train.has_bf16(torch.device("cpu")) is expected

@@ -43,7 +43,9 @@ def test_patches_are_torchs_transposed_convolution_and_so_are_their_gradients(si
     expected = torch.nn.functional.conv_transpose2d(x, layer.weight, layer.bias, stride=stride)
     torch.testing.assert_close(layer(x), expected)
     direction, inputs = torch.randn(expected.shape), (x, layer.weight, layer.bias)
-    for ours, theirs in zip(torch.autograd.grad(layer(x), inputs, direction), torch.autograd.grad(expected, inputs, direction)):
+    for ours, theirs in zip(
+        torch.autograd.grad(layer(x), inputs, direction), torch.autograd.grad(expected, inputs, direction)
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

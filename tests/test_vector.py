@@ -3,9 +3,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from fakes import Counter, CounterOf, tiny_models
 from gymnasium.vector import AutoresetMode
 
+from fakes import Counter, CounterOf, tiny_models
 from wmlib.dream import DreamEnv
 from wmlib.envs.vector import VectorEnv
 
@@ -200,7 +200,12 @@ def test_copies_that_terminate_stop_at_their_own_step():
     env.reset(seed=0)
     ends = [tuple(part.tolist() for part in env.step(STILL)[1:4]) for _ in range(4)]
     assert [reward for reward, _, _ in ends] == [[1, 1, 1], [1, 1, 1], [0, 1, 1], [0, 1, 0]]
-    assert [terminated for _, terminated, _ in ends] == [[False] * 3, [True, False, False], [True, False, True], [True, False, True]]
+    assert [terminated for _, terminated, _ in ends] == [
+        [False] * 3,
+        [True, False, False],
+        [True, False, True],
+        [True, False, True],
+    ]
     assert ends[-1][2] == [False, True, False]
 
 
@@ -210,7 +215,17 @@ def test_a_finished_copy_never_sees_its_action():
     for tick in range(4):
         env.step(STILL + tick / 8)
     assert [len(copy.actions) for copy in env.envs] == [2, 4, 3]
-    assert [action[0] for copy in env.envs for action in copy.actions] == [0, 1 / 8, 0, 1 / 8, 2 / 8, 3 / 8, 0, 1 / 8, 2 / 8]
+    assert [action[0] for copy in env.envs for action in copy.actions] == [
+        0,
+        1 / 8,
+        0,
+        1 / 8,
+        2 / 8,
+        3 / 8,
+        0,
+        1 / 8,
+        2 / 8,
+    ]
 
 
 def test_termination_at_the_limit_counts_as_termination_alone():

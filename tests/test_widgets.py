@@ -1,4 +1,4 @@
-"""The player: keys become actions, drives become scores. The explorer: sliders become frames. Both also in a browser."""
+"""The player: keys become actions, drives scores. The explorer: sliders become frames. Both also in a browser."""
 
 import io
 import json
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from browser import open_notebook, run_all, troubles
 
+from browser import open_notebook, run_all, troubles
 from wmlib import plots
 from wmlib.envs.car_racing import CAR_RACING, steer
 from wmlib.envs.vector import VectorEnv
@@ -90,7 +90,9 @@ def test_every_message_is_answered_with_the_frame(player, monkeypatch):
     assert sent[1][0]["status"].startswith("step 1, ") and "the drive is over" in sent[4][0]["status"]
 
 
-@pytest.mark.parametrize("name, text", [("player", "a strip of frames from a drive"), ("explorer", "rows of decoded frames")])
+@pytest.mark.parametrize(
+    "name, text", [("player", "a strip of frames from a drive"), ("explorer", "rows of decoded frames")]
+)
 def test_where_no_kernel_runs_the_poster_is_shown(request, name, text):
     data, metadata = request.getfixturevalue(name)._repr_mimebundle_()
     assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} <= data.keys()
@@ -183,7 +185,9 @@ def test_a_slider_in_the_browser_redraws_the_frame(page):
     handle.focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("([image, before]) => image.src !== before", arg=[pictures.nth(1).element_handle(), before[1]])
+    page.wait_for_function(
+        "([image, before]) => image.src !== before", arg=[pictures.nth(1).element_handle(), before[1]]
+    )
     assert pictures.nth(0).get_attribute("src") == before[0]
     assert all(pictures.nth(i).evaluate("image => image.naturalWidth") == 256 for i in range(2))
     assert troubles(page) == []

@@ -47,7 +47,9 @@ def steer(action, pressed):
 
 
 register(Task("toy", Bar, Bar, Bar.action_space, torch.tanh, steer, (0.0,), (1.0,), step_cost=0.0, max_steps=60))
-REAL = replace(TINY, preset="toy", task="toy", vae=replace(TINY.vae, z_size=3), mdnrnn=replace(TINY.mdnrnn, outcome=True))
+REAL = replace(
+    TINY, preset="toy", task="toy", vae=replace(TINY.vae, z_size=3), mdnrnn=replace(TINY.mdnrnn, outcome=True)
+)
 DREAM = replace(REAL, preset="toy-dream", evolve=replace(TINY.evolve, world="dream", temperature=1.15))
 config.PRESETS |= {preset.preset: preset for preset in (REAL, DREAM)}
 
