@@ -112,7 +112,10 @@ def main():
     parser.add_argument("--study", type=Path, default=ROOT / "study", help="the reader's copy of the notebooks")
     arguments = parser.parse_args()
     try:
-        install() if arguments.job == "install" else open_course(arguments.study.resolve())
+        if arguments.job == "install":
+            install()
+        else:
+            open_course(arguments.study.resolve())
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:

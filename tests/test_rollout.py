@@ -118,6 +118,7 @@ def test_a_real_drive_is_recorded_with_what_v_m_and_the_game_made_of_it():
     for t, action in enumerate([*drive.action, None]):
         assert drive.place[t].tolist() == list(game.car.hull.position)
         assert drive.speed[t] == game.car.hull.linearVelocity.length
+        assert drive.turning[t] == game.car.hull.angularVelocity
         game.step(action)
 
 

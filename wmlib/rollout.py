@@ -89,7 +89,8 @@ class Drive:
 
     frames uint8 (T+1, 64, 64, 3); action (T, A) and reward (T,), which lead from t to t+1; terminated; seed.
     mu, logvar and z (T, Z): the code of each frame, as far as the policy has one; h and c (T+1, H): M's memory before
-    frame t, as C read it. place (T+1, 2), speed (T+1,): the car's, where the world is real; pictures: the renderer's.
+    frame t, as C read it. place (T+1, 2), speed and turning (T+1,): the car's, where the world is real; pictures: the
+    renderer's.
     """
 
     frames: np.ndarray
@@ -104,6 +105,7 @@ class Drive:
     c: np.ndarray | None = None
     place: np.ndarray | None = None
     speed: np.ndarray | None = None
+    turning: np.ndarray | None = None
     pictures: np.ndarray | None = None
 
     def __len__(self) -> int:

@@ -92,9 +92,10 @@ class FastCarRacing(stock.CarRacing):
         return super().step(action if action is None else checked(action))  # type: ignore[arg-type]  # stock takes None
 
     def telemetry(self):
-        """Return what no observation shows: the car's place, float64 (2,), and its speed, in world units a second."""
+        """Return what no frame shows: the car's place (2,), speed (units a second) and turning (radians a second)."""
         hull = self.car.hull
-        return {"place": np.array(tuple(hull.position)), "speed": hull.linearVelocity.length}
+        moving = {"speed": hull.linearVelocity.length, "turning": hull.angularVelocity}
+        return {"place": np.array(tuple(hull.position)), **moving}
 
     def road_tiles(self):
         """Return the corners of the road's tiles seen from above, float64 (tiles, 4, 2), without the kerbs."""

@@ -88,7 +88,7 @@ latents, and before the mean over images.""",
     check=_check_loss_with_floors,
 )
 def loss_with_floors(recon, x, mu, logvar, floor=0.5):
-    """Squared error plus a KL with a floor under each latent; recon, x (B, 3, 64, 64), mu, logvar (B, Z)."""
+    """Squared error plus a KL with floors: recon, x (B, 3, 64, 64); mu, logvar (B, Z)."""
     squared_error = (recon - x).square().sum(dim=(1, 2, 3))  # (B,)
     kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar)  # (B, Z)
     return (squared_error + kl.clamp(min=floor).sum(dim=1)).mean()
