@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wmlib import data
-from wmlib.checkpoint import save_weights
+from wmlib.checkpoint import read_json, save_weights
 from wmlib.data import (
     EncodedEpisode,
     Episode,
@@ -324,6 +324,17 @@ def test_latents_are_bound_to_the_v_that_made_them(tmp_path):
     assert len(open_latents(tmp_path).paths()) == 1
     with_v(tmp_path, 2.0)
     with pytest.raises(ValueError, match=f"{tmp_path / 'latents'}.*another V.*train-mdnrnn"):
+        open_latents(tmp_path)
+
+
+def test_an_m_of_another_v_is_refused_where_its_latents_are_gone(tmp_path):
+    open_latents(with_v(tmp_path, 1.0))
+    save_weights(tmp_path / "mdnrnn", {}, read_json(tmp_path / "latents" / "meta.json"))
+    (tmp_path / "latents" / "meta.json").unlink()
+    open_latents(tmp_path)
+    (tmp_path / "latents" / "meta.json").unlink()
+    with_v(tmp_path, 2.0)
+    with pytest.raises(ValueError, match="belong to another V"):
         open_latents(tmp_path)
 
 

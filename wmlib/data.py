@@ -133,7 +133,9 @@ def open_latents(folder: Path) -> EpisodeStore:
     """
     store, meta = EpisodeStore(folder / "latents", EncodedEpisode), folder / "latents" / "meta.json"
     vae = {"vae_sha256": read_json(folder / "vae" / "meta.json")["weights_sha256"]}
-    if not meta.exists() and not any(store.folder.glob("*.npz")):
+    mdnrnn = folder / "mdnrnn" / "meta.json"  # says the same where M is trained
+    trained = read_json(mdnrnn).get("vae_sha256") if mdnrnn.exists() else None
+    if not meta.exists() and not any(store.folder.glob("*.npz")) and trained in (None, vae["vae_sha256"]):
         write_json(meta, vae)
     elif not meta.exists() or read_json(meta) != vae:
         which = f"{store.folder} and what was trained on it belong to another V than the one in {folder / 'vae'}"
