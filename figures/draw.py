@@ -27,9 +27,9 @@ START = 60  # the camera has come down by then
 INK = (64, 64, 64)
 
 
-def driven(agent: Agent, seed: int, steps: int) -> Drive:
-    """One real drive of so many steps, with the game's own pictures."""
-    env = VectorEnv(partial(agent.task.make, "rgb_array"), 1, steps)
+def driven(agent: Agent, seed: int, steps: int, pictures: str | None = None) -> Drive:
+    """One real drive of so many steps; with the game's own pictures where `pictures` is "rgb_array"."""
+    env = VectorEnv(partial(agent.task.make, pictures), 1, steps)
     return record(env, agent, seed, policy_seed=seed)
 
 
@@ -158,7 +158,7 @@ def main() -> None:
     plots.use_style()
     torch.set_num_threads(1)  # a batch of one frame is too small to share
     agent = Agent.load("data/pretrained/car_racing")
-    drive = driven(agent, TRACK, STEPS)
+    drive = driven(agent, TRACK, STEPS, "rgb_array")
     draw_map()
     draw_agent_beside_dream(agent, drive)
     draw_four_panes(agent, drive)

@@ -63,7 +63,7 @@ def test_an_episode_is_as_long_as_its_actions():
 
 @pytest.mark.parametrize("obs, action, reward", [(6, 6, 6), (8, 6, 6), (7, 6, 7), (7, 6, 5), (7, 7, 6)])
 def test_an_episode_needs_one_more_observation_than_actions_and_rewards(obs, action, reward):
-    with pytest.raises(ValueError, match=f"{action} actions needs {action + 1} observations"):
+    with pytest.raises(ValueError, match=f"an episode of {action} actions needs"):
         Episode(np.zeros((obs, 64, 64, 3), np.uint8), np.zeros((action, 3)), np.zeros(reward), False, 0)
 
 
@@ -296,7 +296,7 @@ def test_an_encoded_episode_comes_back_bit_for_bit(tmp_path):
 
 
 def test_latents_that_do_not_fit_together_are_refused():
-    with pytest.raises(ValueError, match="4 actions needs 5 logvar and 4 rewards, got 4 and 4"):
+    with pytest.raises(ValueError, match="4 actions needs 5 logvar, got 4"):
         EncodedEpisode(np.zeros((5, 2)), np.zeros((4, 2)), np.zeros((4, 3)), np.zeros(4), False)
 
 
@@ -323,7 +323,7 @@ def test_latents_are_bound_to_the_v_that_made_them(tmp_path):
     open_latents(with_v(tmp_path, 1.0)).save(0, encoded(3))
     assert len(open_latents(tmp_path).paths()) == 1
     with_v(tmp_path, 2.0)
-    with pytest.raises(ValueError, match=f"{tmp_path / 'latents'}.*another V.*train-mdnrnn"):
+    with pytest.raises(ValueError, match=f"{tmp_path / 'latents'} belongs to another V.*train-mdnrnn again"):
         open_latents(tmp_path)
 
 
@@ -334,7 +334,7 @@ def test_an_m_of_another_v_is_refused_where_its_latents_are_gone(tmp_path):
     open_latents(tmp_path)
     (tmp_path / "latents" / "meta.json").unlink()
     with_v(tmp_path, 2.0)
-    with pytest.raises(ValueError, match="belong to another V"):
+    with pytest.raises(ValueError, match="mdnrnn belongs to another V"):
         open_latents(tmp_path)
 
 

@@ -226,7 +226,7 @@ def test_a_step_pays_the_reward_that_m_expects_of_it():
     np.testing.assert_allclose(np.stack(paid, axis=1), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_dream_ends_when_m_holds_that_for_likelier_than_not():
+def test_a_dream_ends_when_the_logit_of_the_end_passes_zero():
     env = foreseeing(reward_bias=3.0, end_bias=50.0)
     env.reset(seed=5)
     obs, reward, terminated, truncated, _ = env.step(scripted(1)[0])
@@ -286,6 +286,24 @@ def test_render_decodes_the_present_z(num_envs):
 def test_latent_sizes_that_do_not_agree_are_refused_with_all_three(vae, mdnrnn, width):
     with pytest.raises(ValueError, match=f"V has {vae} latents, M {mdnrnn} and first_z {width}"):
         DreamEnv(VAE(vae), MDNRNN(mdnrnn, 3, 6, 2), np.zeros((2, width)))
+
+
+def test_what_cannot_be_dreamt_is_refused_with_what_was_expected():
+    vae, mdnrnn = tiny_models()
+    with pytest.raises(ValueError, match="no place to begin.*N at least 1"):
+        DreamEnv(vae, mdnrnn, np.zeros((0, 4)))
+    with pytest.raises(ValueError, match="M reads actions of 2 entries, the task car_racing has 3"):
+        DreamEnv(vae, MDNRNN(4, 2, 6, 2), FIRST_Z)
+    assert np.array_equal(DreamEnv(vae, mdnrnn, FIRST_Z.tolist()).first_z, FIRST_Z)
+
+
+def test_a_dream_that_leaves_the_numbers_says_so_and_does_not_blame_the_actions():
+    env = dream()
+    with torch.no_grad():
+        env.mdnrnn.to_mixture.bias += 1e6
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="M dreamt a z that is no number at temperature 1.0"):
+        env.step(scripted(1)[0])
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, math.nan])

@@ -134,7 +134,7 @@ def test_a_dreamt_drive_is_recorded_too():
     assert drive.frames.shape == (5, 64, 64, 3) and drive.z.shape == (4, 4) and drive.h.shape == drive.c.shape == (5, 6)
     assert (drive.z[0] == 1).all() and not drive.h[0].any() and drive.h[1:].any(axis=1).all()
     assert np.array_equal(drive.h[4], env.state[0][0]) and np.array_equal(drive.frames[4], env.render()[0])
-    assert drive.place is None and drive.mu is None
+    assert not drive.telemetry and drive.mu is None
 
 
 def test_recorded_drives_end_each_at_its_own_step():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,16 +13,16 @@ import torch
 
 from tests import toy
 from tests.tiny import TINY
-from wmlib import cli, evolve
+from wmlib import cli, evolve, train
 from wmlib.agent import Agent, load_world_model, new_models
-from wmlib.checkpoint import load_weights, read_json, read_lines
+from wmlib.checkpoint import keep_lines, load_weights, read_json, read_lines, save_weights
 from wmlib.collect import BrownianPolicy, random_network
-from wmlib.config import ROOT, ControllerConfig, to_dict
+from wmlib.config import ROOT, ControllerConfig
 from wmlib.data import EncodedEpisode, EpisodeStore, load_episode, open_latents
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.task import TASKS, get_task
 from wmlib.plots import Picture
-from wmlib.rollout import returns
+from wmlib.rollout import record, returns
 from wmlib.widgets import Player
 
 
@@ -41,7 +42,7 @@ def test_a_second_task_goes_through_all_stages_in_both_worlds(run):
     assert {row["generation"] for row in read_lines(run / "controller" / "generations.jsonl")} == {0, 1, 2, 3}
     result = read_json(run / "evaluate.json")
     assert len(result["agent"]["returns"]) == len(result["random_policy"]["returns"]) == 2
-    assert min(result["agent"]["returns"]) > 0
+    assert result["agent"]["mean"] > 0
 
 
 def test_m_learned_from_the_rewards_and_ends_that_the_game_gave(run):
@@ -84,9 +85,54 @@ def test_the_world_is_opened_by_its_name(run):
         evolve.open_world(agent, toy.DREAM.evolve, 3)
 
 
-def test_the_dream_of_another_v_is_refused(run, tmp_path):
-    import shutil
+def test_a_stopped_dream_evolution_goes_on_as_if_it_had_not_stopped(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(folder / "controller")
+    whole = [row for _, row in evolve.evolve(toy.DREAM, folder)]
+    log = folder / "controller" / "generations.jsonl"
+    content = log.read_bytes()
+    keep_lines(log, 2)
+    assert [row for _, row in evolve.evolve(toy.DREAM, folder)] == whole[2:] and log.read_bytes() == content
+    keep_lines(log, 2)
+    open_latents(folder).path(1).unlink()
+    with pytest.raises(ValueError, match="its dreams began elsewhere"):
+        next(evolve.evolve(toy.DREAM, folder))
 
+
+def test_latents_that_are_gone_come_back_when_m_is_finished(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in open_latents(folder).paths()}
+    shutil.rmtree(folder / "latents")
+    list(train.mdnrnn_stage(toy.REAL, folder))
+    assert {path.name: path.read_bytes() for path in open_latents(folder).paths()} == before
+
+
+def test_a_memory_of_another_v_is_refused_by_every_stage_that_follows(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    tensors = load_weights(folder / "vae")
+    save_weights(folder / "vae", {name: tensor + 1 for name, tensor in tensors.items()}, {})
+    shutil.rmtree(folder / "controller")
+    for stage in (train.mdnrnn_stage(toy.REAL, folder), evolve.evolve(toy.REAL, folder)):
+        with pytest.raises(ValueError, match="belongs to another V.*train-mdnrnn again"):
+            next(stage)
+    with pytest.raises(ValueError, match="belongs to another V"):
+        Agent.load(folder)
+
+
+def test_a_half_trained_memory_does_not_go_on_with_another_vs_codes(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(folder / "mdnrnn")
+    for step, _ in train.mdnrnn_stage(toy.REAL, folder):
+        if step >= 110:
+            break
+    tensors = load_weights(folder / "vae")
+    save_weights(folder / "vae", {name: tensor + 1 for name, tensor in tensors.items()}, {})
+    shutil.rmtree(folder / "latents")
+    with pytest.raises(ValueError, match="trained on other data"):
+        list(train.mdnrnn_stage(toy.REAL, folder))
+
+
+def test_the_dream_of_another_v_is_refused(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     meta = json.loads((folder / "latents" / "meta.json").read_text()) | {"vae_sha256": "of another"}
     (folder / "latents" / "meta.json").write_text(json.dumps(meta))
@@ -113,8 +159,11 @@ def test_an_agent_of_another_task_may_not_add_drives(run, tmp_path, capfd):
     assert "the agent plays toy, this run car_racing" in capfd.readouterr().err
 
 
-def test_every_task_is_listed_under_its_own_name():
-    assert {"car_racing", "toy"} <= TASKS.keys() and all(name == task.name for name, task in TASKS.items())
+def test_a_drive_keeps_whatever_telemetry_its_game_has():
+    env, task = evolve.VectorEnv(toy.Bar, 1, 5), TASKS["toy"]
+    drive = record(env, BrownianPolicy(task), 3)
+    assert drive.telemetry["height"].shape == (len(drive) + 1,) and (drive.telemetry["h"] == 1).all()
+    assert drive.h is None and drive.z is None and drive.frames.shape == (len(drive) + 1, 64, 64, 3)
 
 
 def test_noise_and_networks_have_the_tasks_sizes():
@@ -139,7 +188,6 @@ def test_the_players_keys_are_the_tasks(tmp_path):
 def test_c_is_built_as_its_configuration_says(reads, hidden_size, bias, expected):
     config = replace(TINY, controller=ControllerConfig(reads, hidden_size, bias))
     assert new_models(config)[2].num_params == expected
-    assert to_dict(config)["controller"] == {"reads": reads, "hidden_size": hidden_size, "bias": bias}
 
 
 @pytest.mark.parametrize("reads", ["mu h", "c z", "h c", "z"])

@@ -138,9 +138,10 @@ def test_a_list_of_seeds_of_another_length_is_refused(make):
         make().reset(seed=[1, 2])
 
 
-def test_one_seed_counts_upwards_as_a_list_would(make):
+@pytest.mark.parametrize("kind", [int, np.int64])
+def test_one_seed_counts_upwards_as_a_list_would(make, kind):
     one, other = make(), make()
-    assert np.array_equal(one.reset(seed=7)[0], other.reset(seed=[7, 8, 9])[0])
+    assert np.array_equal(one.reset(seed=kind(7))[0], other.reset(seed=np.array([7, 8, 9], kind))[0])
     assert np.array_equal(one.step(STILL)[0], other.step(STILL)[0])
 
 
@@ -170,9 +171,9 @@ def test_each_copy_gets_its_own_seed():
     assert obs.tolist() == [[7, 0], [3, 0], [9, 0]]
 
 
-@pytest.mark.parametrize("seed", [40, np.int64(40)])
-def test_one_seed_counts_upwards_over_the_copies(seed):
-    assert real().reset(seed=seed)[0][:, 0].tolist() == [40, 41, 42]
+def test_seeds_reach_gymnasium_as_plain_integers():
+    env = VectorEnv(lambda: gym.make("CarRacing-v3", disable_env_checker=True), 1, 4)
+    assert env.reset(seed=np.array([3]))[0].shape == env.reset(seed=np.int64(3))[0].shape == (1, 96, 96, 3)
 
 
 def test_no_seed_leaves_each_copy_its_own():
@@ -256,6 +257,24 @@ def test_patience_ends_an_episode_after_that_many_steps_without_reward(paid, len
     while not env.step(STILL[:1])[3].any():
         steps += 1
     assert steps == length
+
+
+def test_only_what_patience_cut_is_stalled():
+    env = VectorEnv(MakeOneAfterTheOther(Paying(), Cut(100), Counter(2), Paying(1, 2, 3)), 4, 4, patience=3)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(np.zeros((4, 3)))
+    assert env.stalled.tolist() == [True, False, False, False] and env.truncated.tolist() == [True, True, False, True]
+    env.reset(seed=0)
+    assert not env.stalled.any()
+
+
+class MakeOneAfterTheOther:
+    def __init__(self, *envs):
+        self.envs = iter(envs)
+
+    def __call__(self):
+        return next(self.envs)
 
 
 def test_patience_begins_anew_with_every_episode():

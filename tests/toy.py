@@ -36,6 +36,9 @@ class Bar(gym.Env):
         self.place = float(np.clip(self.place, 2, 62))
         return self.render(), 0.0 if over else 1 - abs(self.place - 32) / 32, over, False, {}
 
+    def telemetry(self):
+        return {"height": 64 - self.place, "h": 1.0}  # names of its own, one of which means something else elsewhere
+
     def render(self):
         frame = np.zeros((64, 64, 3), np.uint8)
         frame[:, int(self.place) - 2 : int(self.place) + 2] = 255

@@ -13,7 +13,9 @@ from torch import Tensor
 from wmlib.checkpoint import load_into, load_weights, read_json
 from wmlib.config import Config, ControllerConfig, from_dict, resolve
 from wmlib.controller import Controller
+from wmlib.data import check_memory
 from wmlib.envs.task import Task, get_task
+from wmlib.fast import lay_out
 from wmlib.mdnrnn import MDNRNN
 from wmlib.vae import VAE, to_float
 
@@ -129,9 +131,8 @@ def load_world_model(folder: str | Path) -> Agent:
     load_into(vae, folder / "vae")
     if mdnrnn:
         load_into(mdnrnn, folder / "mdnrnn")
-    for weights in vae.encoder.parameters():
-        if weights.ndim == 4:
-            weights.data = weights.data.contiguous(memory_format=torch.channels_last)  # as frames lie in memory
+        check_memory(folder)
+    lay_out(vae.encoder)
     zeros = torch.zeros(1, controller.num_params)
     return Agent(vae, mdnrnn, controller, zeros, get_task(config.task), config.controller.reads)
 

@@ -126,19 +126,27 @@ def load_into(module: torch.nn.Module, folder: Path) -> None:
 
 
 def save_progress(
-    folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int, seconds: float
+    folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int, seconds: float, data: str = ""
 ) -> None:
-    """All that continues a training after `step` steps, in one file: weights, Adam's moments, the seconds it took."""
+    """All that continues a training after `step` steps, in one file: weights, Adam's moments, the seconds it took.
+
+    data: the hash of what it is trained on.
+    """
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = save(tensors, metadata={"step": str(step), "seconds": str(seconds)})
+    content = save(tensors, metadata={"step": str(step), "seconds": str(seconds), "data": data})
     write_atomically(folder / "progress.safetensors", content + hashlib.sha256(content).digest())
 
 
-def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam) -> tuple[int, float]:
-    """Continue from `save_progress`: fills module and optimizer; returns the steps done and their seconds, or 0, 0."""
+def load_progress(
+    folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, data: str = ""
+) -> tuple[int, float]:
+    """Continue from `save_progress`: fills module and optimizer; returns the steps done and their seconds, or 0, 0.
+
+    Raises ValueError for a damaged file, for another module's, and for one of a training on other data.
+    """
     path = folder / "progress.safetensors"
     if not path.exists():
         return 0, 0.0
@@ -146,7 +154,9 @@ def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
     if hashlib.sha256(content).digest() != digest:
         raise ValueError(f"{path} is damaged; delete it to train this stage from its start")
     tensors = load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    if about.get("data", data) != data:
+        raise ValueError(f"{path} was trained on other data than there is now; delete it to train this stage anew")
     try:
         weights = {name: tensor for name, tensor in tensors.items() if name.startswith("module.")}
         module.load_state_dict({name.removeprefix("module."): tensor for name, tensor in weights.items()})
@@ -159,7 +169,7 @@ def load_progress(folder: Path, module: torch.nn.Module, optimizer: torch.optim.
             _, index, moment = name.split(".")
             states.setdefault(int(index), {})[moment] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(header["__metadata__"]["step"]), float(header["__metadata__"]["seconds"])
+    return int(about["step"]), float(about["seconds"])
 
 
 def describe(started: float, **values) -> dict:

@@ -1,6 +1,6 @@
 """Stage 1: real episodes driven by a random policy (paper, section 3.1, step 1), or by an agent (section 5)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from wmlib.config import COLLECT_SEEDS, PAPER, Config, track_seeds
 from wmlib.data import EpisodeStore
 from wmlib.envs.task import Task, get_task
 from wmlib.envs.vector import VectorEnv
+from wmlib.fast import lay_out
 from wmlib.parallel import run
 from wmlib.rollout import Policy, episodes
 
@@ -72,19 +73,17 @@ def random_network(seed: int, config: Config = PAPER) -> Agent:
             for weights in part.parameters():
                 if weights.requires_grad:
                     weights.copy_(torch.from_numpy(rng.standard_cauchy(weights.shape) * scale / 10_000))
+    lay_out(vae.encoder)
     params = torch.from_numpy(rng.standard_cauchy(controller.num_params) * scale).float()
     return Agent(vae, mdnrnn, controller, params, get_task(config.task), config.controller.reads)
 
 
 def random_policy(config: Config, seed: int) -> Policy:
     """The policy that `config.collect` names, for its task; only a network is another one for each seed."""
+    if config.collect.policy == "random_network":
+        return random_network(seed, config)
     task = get_task(config.task)
-    policies: dict[str, Callable[[], Policy]] = {
-        "uniform": lambda: UniformPolicy(task),
-        "brownian": lambda: BrownianPolicy(task),
-        "random_network": lambda: random_network(seed, config),
-    }
-    return policies[config.collect.policy]()
+    return UniformPolicy(task) if config.collect.policy == "uniform" else BrownianPolicy(task)
 
 
 def collect(config: Config, folder: Path, agent: Path | None = None, drives: int = 0) -> Iterator[tuple[int, dict]]:

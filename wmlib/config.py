@@ -68,7 +68,7 @@ class MDNRNNConfig:
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """C. M reads the same code of a frame as C does: mu where C reads mu, else z."""
+    """C. In the game M reads the same code of a frame as C does, mu or z; it is trained on draws in either case."""
 
     reads: str = "z h"  # the parts of C's input in their order, out of INPUTS
     hidden_size: int = 0  # tanh units between input and action; 0 for one linear layer
@@ -99,13 +99,16 @@ class EvolveConfig:
     max_steps: int
     select_every: int  # generations between two scorings of the distribution's mean
     select_tracks: int  # tracks it is scored on, the same ones each time
-    patience: int | None  # steps without a success after which a candidate's episode is cut; None never cuts
+    patience: int | None  # steps in the real world without a success after which an episode is cut; None never cuts
     world: str = "real"  # or "dream": what candidates drive in; the mean is always scored in the real one
     temperature: float = 1.0  # the dream's
 
     def __post_init__(self):
         together = (self.sigma_end is None) == (self.decay is None) and (self.decay is None or self.decay >= 1)
         _check(together, f"sigma_end and decay go together: got sigma_end={self.sigma_end}, decay={self.decay}")
+        counts = self.tracks, self.generations, self.max_steps, self.select_every, self.select_tracks
+        _check(self.popsize >= 2 and min(counts) >= 1, f"popsize is at least 2, every other number at least 1: {self}")
+        _check(self.sigma0 > 0 and (self.sigma_end is None or self.sigma_end > 0), f"step sizes are positive: {self}")
         _check(self.world in ("real", "dream"), f"no world {self.world!r}; choose real or dream")
         _check(0 < self.temperature < math.inf, f"temperature must be a positive number, got {self.temperature}")
 
@@ -260,7 +263,10 @@ def _build(cls, values: dict):
         if odd:
             names = ", ".join(sorted(odd))
             raise ValueError(f"a configuration of another version: {cls.__name__} has {what} entries: {names}")
-    return cls(**{name: _entry(kinds[name], value) for name, value in values.items()})
+    try:
+        return cls(**{name: _entry(kinds[name], value) for name, value in values.items()})
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"a configuration of another version: {cls.__name__} has an odd entry ({error})") from None
 
 
 def _entry(kind, value):

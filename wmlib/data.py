@@ -4,6 +4,7 @@ An episode has T+1 observations and T actions and rewards; action[t] leads from 
 Letters: B batch, T time, Z latents, A action.
 """
 
+import hashlib
 import io
 import tokenize
 import warnings
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from wmlib.checkpoint import read_json, write_atomically, write_json
+from wmlib.checkpoint import file_hash, read_json, write_atomically, write_json
+from wmlib.config import resolve
 
 # What numpy and zipfile raise on a file whose bytes were changed or lost.
 DAMAGE = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError, KeyError, ValueError, EOFError, OSError)
@@ -63,9 +65,10 @@ class EncodedEpisode:
 
 def _check_lengths(T: int, seen: dict[str, int], rewards: int) -> None:
     for name, number in seen.items():
-        if number != T + 1 or rewards != T:
-            needed = f"an episode of {T} actions needs {T + 1} {name} and {T} rewards"
-            raise ValueError(f"{needed}, got {number} and {rewards}")
+        if number != T + 1:
+            raise ValueError(f"an episode of {T} actions needs {T + 1} {name}, got {number}")
+    if rewards != T:
+        raise ValueError(f"an episode of {T} actions needs {T} rewards, got {rewards}")
 
 
 Kind = TypeVar("Kind", Episode, EncodedEpisode)
@@ -126,21 +129,45 @@ def load_episodes(paths: list[Path], skip_damaged: bool = False) -> Iterator[Epi
             warnings.warn(f"skipped: {error}", stacklevel=2)
 
 
-def open_latents(folder: Path) -> EpisodeStore:
-    """The store of a run's encoded episodes, bound to its V by the hash of V's weights.
+def open_latents(folder: str | Path) -> EpisodeStore:
+    """The store of a run's encoded episodes, bound to its V by the hash of V's weights; a new store is bound here.
 
-    A new store is bound here. Raises ValueError when another V made the one that there is.
+    Raises FileNotFoundError without a V, ValueError when the latents, or the M trained on them, are of another one.
     """
-    store, meta = EpisodeStore(folder / "latents", EncodedEpisode), folder / "latents" / "meta.json"
-    vae = {"vae_sha256": read_json(folder / "vae" / "meta.json")["weights_sha256"]}
-    mdnrnn = folder / "mdnrnn" / "meta.json"  # says the same where M is trained
-    trained = read_json(mdnrnn).get("vae_sha256") if mdnrnn.exists() else None
-    if not meta.exists() and not any(store.folder.glob("*.npz")) and trained in (None, vae["vae_sha256"]):
+    folder = resolve(folder)
+    store, meta, vae = EpisodeStore(folder / "latents", EncodedEpisode), folder / "latents" / "meta.json", _v_of(folder)
+    check_memory(folder)
+    if not meta.exists() and not any(store.folder.glob("*.npz")):
         write_json(meta, vae)
     elif not meta.exists() or read_json(meta) != vae:
-        which = f"{store.folder} and what was trained on it belong to another V than the one in {folder / 'vae'}"
-        raise ValueError(f"{which}; delete latents, mdnrnn and controller there, then run python -m wmlib train-mdnrnn")
+        raise ValueError(OTHER_V.format(folder=folder, part="latents"))
     return store
+
+
+def check_memory(folder: Path) -> None:
+    """ValueError when a run's M was trained on the codes of another V than the one that is there."""
+    meta = folder / "mdnrnn" / "meta.json"
+    trained_on = read_json(meta).get("vae_sha256") if meta.exists() else None  # an older M does not say
+    if trained_on not in (None, _v_of(folder)["vae_sha256"]):
+        raise ValueError(OTHER_V.format(folder=folder, part="mdnrnn"))
+
+
+OTHER_V = (
+    "{folder}/{part} belongs to another V than the one in {folder}/vae; delete latents, mdnrnn and controller there, "
+    "then run python -m wmlib train-mdnrnn again"
+)
+
+
+def _v_of(folder: Path) -> dict[str, str]:
+    meta = folder / "vae" / "meta.json"
+    if not meta.exists():
+        raise FileNotFoundError(f"{meta} is missing; run python -m wmlib train-vae first")
+    return {"vae_sha256": read_json(meta).get("weights_sha256", "")}
+
+
+def data_hash(paths: list[Path]) -> str:
+    """One hash over the names and hashes of the files that a model was trained on."""
+    return hashlib.sha256("".join(path.name + file_hash(path) for path in paths).encode()).hexdigest()
 
 
 def _chosen(paths: list[Path], seed: int, step: int, number: int) -> list[Path]:

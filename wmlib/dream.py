@@ -28,8 +28,9 @@ class DreamEnv(gym.vector.VectorEnv):
 
     The same contract as the real vectors: autoreset DISABLED, a finished dream ignores its action, repeats its z and
     pays 0 until `options["reset_mask"]` resets it; it is truncated at `max_steps`. Where M predicts the outcome, a step
-    pays the reward that M expects, and a dream terminates when M holds that for likelier than not; else it pays 0.
-    A dream and its noise belong to its own seed, whoever dreams beside it. `state` is M's (h, c), each (B, H).
+    pays the reward that M expects, and a dream terminates when M's logit of the end passes 0; else it pays 0. (Ends
+    weigh END_WEIGHT times in training, so that 0 stands for a chance of 1 in 11.) A dream and its noise belong to its
+    own seed, whoever dreams beside it. `state` is M's (h, c), each (B, H).
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"], "render_fps": 50}
@@ -52,11 +53,17 @@ class DreamEnv(gym.vector.VectorEnv):
         """
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature}")
-        self.first_z = torch.as_tensor(first_z, dtype=torch.float32).view(-1, first_z.shape[-1])
+        self.first_z = torch.atleast_2d(torch.as_tensor(first_z, dtype=torch.float32))
         N, Z = self.first_z.shape
+        if N == 0:
+            raise ValueError("first_z holds no place to begin; expected (N, Z) with N at least 1")
         if Z != vae.z_size or vae.z_size != mdnrnn.z_size:
             raise ValueError(f"V has {vae.z_size} latents, M {mdnrnn.z_size} and first_z {Z}; they must agree")
-        self.first_state = first_state or mdnrnn.initial_state(N)
+        if mdnrnn.lstm.input_size != Z + task.action_size:
+            size = mdnrnn.lstm.input_size - Z
+            raise ValueError(f"M reads actions of {size} entries, the task {task.name} has {task.action_size}")
+        h, c = first_state or mdnrnn.initial_state(N)
+        self.first_state = torch.as_tensor(h), torch.as_tensor(c)
         if any(part.shape != (N, mdnrnn.hidden_size) for part in self.first_state):
             shapes = [tuple(part.shape) for part in self.first_state]
             raise ValueError(f"first_state must be h and c of shape {(N, mdnrnn.hidden_size)}, got {shapes}")
@@ -73,6 +80,7 @@ class DreamEnv(gym.vector.VectorEnv):
         self.steps = np.zeros(num_envs, int)
         self.terminated = np.zeros(num_envs, bool)
         self.truncated = np.ones(num_envs, bool)  # nothing runs before the first reset
+        self.stalled = np.zeros(num_envs, bool)  # a dream has no patience
 
     @staticmethod
     def from_store(agent: Agent, store: EpisodeStore, num_envs: int = 1, **settings) -> "DreamEnv":
@@ -116,6 +124,8 @@ class DreamEnv(gym.vector.VectorEnv):
         h, state = self.mdnrnn.memory(self.z[:, None], torch.from_numpy(actions)[:, None], self.state)
         uniform, normal = self._draw(active)
         z = place_noise(self.mdnrnn.mixture(h), uniform[:, None], normal[:, None], self.temperature)
+        if not torch.isfinite(z).all():
+            raise ValueError(f"M dreamt a z that is no number at temperature {self.temperature}; train M anew")
         self._replace(active, z[:, 0], state)
         reward = np.zeros(self.num_envs)
         if self.mdnrnn.to_outcome is not None:
@@ -146,9 +156,9 @@ class DreamEnv(gym.vector.VectorEnv):
         return to_uint8(self.vae.decode(self.z))
 
     def view(self) -> dict[str, np.ndarray]:
-        """What there is to see now: frames (B, 64, 64, 3), and M's h and c (B, H)."""
+        """What there is to see now: frames (B, 64, 64, 3), the code z (B, Z) that they show, M's h and c (B, H)."""
         h, c = self.state
-        return {"frames": self.render(), "h": h.numpy().copy(), "c": c.numpy().copy()}
+        return {"frames": self.render(), "z": self.z.numpy(), "h": h.numpy(), "c": c.numpy()}
 
 
 class DreamPolicy:

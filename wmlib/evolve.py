@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from wmlib.agent import Agent, load_config, load_world_model, new_models
 from wmlib.checkpoint import append_line, describe, read_json, read_lines, save_weights, write_json
 from wmlib.config import EVOLVE_SEEDS, SELECT_SEEDS, Config, EvolveConfig, to_dict, track_seeds
-from wmlib.data import EpisodeStore, open_latents
+from wmlib.data import EpisodeStore, data_hash, open_latents
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.vector import VectorEnv
 from wmlib.parallel import run
@@ -136,8 +136,7 @@ def drive(
     agent.params = torch.from_numpy(params)
     env, policy = _open_world(agent, settings, len(params) * len(seeds), folder)
     total, steps = returns(env, policy, seeds * len(params), int(np.random.SeedSequence(noise).generate_state(1)[0]))
-    stalled = env.truncated & (steps < settings.max_steps)
-    total -= agent.task.step_cost * np.where(stalled, settings.max_steps - steps, 0)
+    total -= agent.task.step_cost * np.where(env.stalled, settings.max_steps - steps, 0)
     return total.reshape(len(params), len(seeds))
 
 
@@ -176,13 +175,14 @@ def input_hashes(folder: Path) -> dict[str, str]:
 
 def _check_inputs(config: Config, folder: Path) -> None:
     load_world_model(folder)  # what is missing or damaged is reported before the work begins
-    if config.evolve.world == "dream":
-        open_latents(folder).paths()
     path, hashes = folder / "controller" / "inputs.json", input_hashes(folder)
+    if config.evolve.world == "dream":
+        hashes["latents"] = data_hash(open_latents(folder).paths())  # where dreams begin
     if not path.exists():
         write_json(path, hashes)
     elif read_json(path) != hashes:
-        raise ValueError(f"{folder}/controller was evolved on another V or M; delete that folder or start another run")
+        other = f"{folder}/controller was evolved on another V or M, or its dreams began elsewhere"
+        raise ValueError(f"{other}; delete that folder or start another run")
 
 
 def _save_mean(config: Config, folder: Path, search: Search, started: float) -> None:

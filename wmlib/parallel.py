@@ -1,5 +1,6 @@
 """run(function, jobs): the same results in the same order, on this machine's cores or on a Ray cluster."""
 
+import importlib
 import logging
 import multiprocessing
 import os
@@ -14,6 +15,8 @@ from typing import Any
 import cv2
 import torch
 from threadpoolctl import threadpool_limits
+
+from wmlib.envs.task import TASKS
 
 _pool: ProcessPoolExecutor | None = None
 _ray: Any = None  # the module, once `use_cluster` has joined a cluster
@@ -87,7 +90,7 @@ def _submit(function: Callable, job: tuple) -> Future:
     global _pool
     if _pool is None:
         spawn = multiprocessing.get_context("spawn")
-        _pool = ProcessPoolExecutor(cores(), mp_context=spawn, initializer=_start_worker)
+        _pool = ProcessPoolExecutor(cores(), spawn, initializer=_start_worker, initargs=(_homes_of_tasks(),))
     try:
         return _pool.submit(function, *job)
     except BrokenProcessPool as error:
@@ -100,9 +103,16 @@ def _has_result(future: Future) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _start_worker() -> None:
+def _homes_of_tasks() -> list[str]:
+    """The modules that register the tasks there are: a worker imports them to know the same ones."""
+    return sorted({task.make.__module__ for task in TASKS.values()})
+
+
+def _start_worker(modules: list[str]) -> None:
     """Ctrl-C ends a worker quietly, and no worker outlives the process that started it."""
     _use_one_thread()
+    for module in modules:
+        importlib.import_module(module)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
@@ -122,7 +132,7 @@ def _die_with_parent() -> None:
 
 def _run_on_cluster(function: Callable, jobs: list[tuple]) -> Iterator:
     remote = _ray.remote(num_cpus=1, max_retries=3)(_run_alone)
-    waiting = {index: remote.remote(function, job) for index, job in enumerate(jobs)}
+    waiting = {index: remote.remote(function, job, _homes_of_tasks()) for index, job in enumerate(jobs)}
     try:
         for index in range(len(jobs)):
             try:
@@ -138,6 +148,8 @@ def _run_on_cluster(function: Callable, jobs: list[tuple]) -> Iterator:
             _ray.cancel(reference)
 
 
-def _run_alone(function: Callable, job: tuple):
+def _run_alone(function: Callable, job: tuple, modules: list[str]):
     _use_one_thread()
+    for module in modules:
+        importlib.import_module(module)
     return function(*job)

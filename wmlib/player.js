@@ -1,4 +1,4 @@
-// The browser's side of wmlib.widgets.Player: it reads the keys, asks for one step at a time and paints what comes back.
+// The browser's side of wmlib.widgets.Player: it reads the keys, asks for one step at a time and paints the answer.
 
 const KEYS = {
     ArrowLeft: "left", ArrowRight: "right", ArrowUp: "gas", ArrowDown: "brake",
@@ -17,12 +17,15 @@ const PAGE = `
                 <option value="12">a quarter</option>
             </select>
         </label>
-        <div class="wm-keys">click the picture, then drive with the arrow keys or W A S D; space pauses, Esc leaves</div>
+        <div class="wm-keys">
+            click the picture, then drive with the arrow keys or W A S D; space pauses, Esc leaves
+        </div>
     </div>`;
 
 function render({ model, el }) {
     el.innerHTML = PAGE;
-    const [player, canvas, line, again, speed] = [".wm-player", "canvas", ".wm-line", "button", "select"].map((name) => el.querySelector(name));
+    const parts = [".wm-player", "canvas", ".wm-line", "button", "select"];
+    const [player, canvas, line, again, speed] = parts.map((name) => el.querySelector(name));
     player.setAttribute("aria-label", model.get("label"));
     const brush = canvas.getContext("2d");
     const pressed = new Set();

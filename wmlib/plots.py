@@ -47,9 +47,8 @@ def picture(figure: Figure, alt: str) -> Picture:
     drawn, content = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        content, format="png", optimize=True
-    )  # a third of the size
+    small = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a third of the size
+    small.save(content, format="png", optimize=True)
     return Picture(content.getvalue(), alt)
 
 

@@ -5,7 +5,7 @@ Letters: B environments, T time.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -89,8 +89,8 @@ class Drive:
 
     frames uint8 (T+1, 64, 64, 3); action (T, A) and reward (T,), which lead from t to t+1; terminated; seed.
     mu, logvar and z (T, Z): the code of each frame, as far as the policy has one; h and c (T+1, H): M's memory before
-    frame t, as C read it. place (T+1, 2), speed and turning (T+1,): the car's, where the world is real; pictures: the
-    renderer's.
+    frame t, as C read it. telemetry: what no frame shows of a real world, by name, each (T+1, ...). pictures: the
+    renderer's, where the environment has one; 0.7 MB a step in CarRacing.
     """
 
     frames: np.ndarray
@@ -103,13 +103,26 @@ class Drive:
     z: np.ndarray | None = None
     h: np.ndarray | None = None
     c: np.ndarray | None = None
-    place: np.ndarray | None = None
-    speed: np.ndarray | None = None
-    turning: np.ndarray | None = None
+    telemetry: dict[str, np.ndarray] = field(default_factory=dict)
     pictures: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.action)
+
+    @property
+    def place(self) -> np.ndarray:
+        """Where the car was, (T+1, 2), in world units."""
+        return self.telemetry["place"]
+
+    @property
+    def speed(self) -> np.ndarray:
+        """How fast it was, (T+1,), in world units a second."""
+        return self.telemetry["speed"]
+
+    @property
+    def turning(self) -> np.ndarray:
+        """How fast it turned, (T+1,), in radians a second."""
+        return self.telemetry["turning"]
 
 
 class _Watched:
@@ -149,11 +162,13 @@ def drives(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 
 def _drive(ticks: list[Tick], views: list[dict], i: int, seed: int) -> Drive:
     episode = _episode(ticks, i, seed)
     T = len(episode)
-    seen: dict[str, Any] = {name: np.stack([view[name][i] for view in views[: T + 1]]) for name in views[0]}
-    if "h" in seen:
-        seen["z"] = episode.obs[:-1]  # what is observed in a dream is the code
-    else:
-        seen |= _codes([tick.state for tick in ticks[:T]], i)
+    seen: dict[str, Any] = {"telemetry": {}} | _codes([tick.state for tick in ticks[:T]], i)
+    for name in views[0]:
+        values = np.stack([view[name][i] for view in views[: T + 1]])
+        if name.startswith("telemetry."):
+            seen["telemetry"][name.removeprefix("telemetry.")] = values
+        else:
+            seen[name] = values[:T] if name == "z" else values
     return Drive(action=episode.action, reward=episode.reward, terminated=episode.terminated, seed=seed, **seen)
 
 

@@ -1,6 +1,5 @@
 """Stages 2 and 3: V learns to see, M learns to predict; both resume where they stopped."""
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from wmlib.agent import new_models
 from wmlib.checkpoint import (
     append_line,
     describe,
-    file_hash,
     keep_lines,
     load_into,
     load_progress,
@@ -29,6 +27,7 @@ from wmlib.data import (
     Episode,
     EpisodeStore,
     Sequences,
+    data_hash,
     frame_batches,
     load_episodes,
     open_latents,
@@ -138,8 +137,6 @@ def mdnrnn_stage(
         raise ValueError(f"the preset {config.preset} has no M to train")
     load_into(vae, folder / "vae")  # a missing or damaged V is reported before the work begins
     store = open_latents(folder)
-    if (folder / "mdnrnn" / "weights.safetensors").exists():
-        return
     for share in encode_episodes(config, folder, skip_damaged):
         yield 0, {"share of episodes encoded": share}
     mdnrnn, paths = mdnrnn.to(device), store.paths()
@@ -158,7 +155,7 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
     """Run a training loop with its history, its progress and, at the end, its weights kept in `folder`."""
     if (folder / "weights.safetensors").exists():
         return
-    first_step, seconds = load_progress(folder, module, optimizer)
+    first_step, seconds = load_progress(folder, module, optimizer, meta["data_sha256"])
     started = time.time() - seconds  # as if it had never stopped
     folder.mkdir(parents=True, exist_ok=True)
     history, every = folder / "history.jsonl", max(1, steps // 300)
@@ -167,7 +164,7 @@ def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop, meta: di
         if step % every == 0:
             append_line(history, {"step": step, **metrics})
         if step % SAVE_EVERY == 0 and step < steps:
-            save_progress(folder, module, optimizer, step, time.time() - started)
+            save_progress(folder, module, optimizer, step, time.time() - started, meta["data_sha256"])
         yield step, metrics
     save_weights(folder, to_half(module.state_dict()), describe(started, metrics=metrics, **meta))
     (folder / "progress.safetensors").unlink(missing_ok=True)
@@ -183,6 +180,8 @@ def encode_episodes(config: Config, folder: Path, skip_damaged: bool = False) ->
     jobs = [(config, folder, missing[i : i + 8], skip_damaged) for i in range(0, len(missing), 8)]
     for done, _ in enumerate(run(encode_block, jobs), 1):
         yield min(1.0, (len(paths) - len(missing) + 8 * done) / len(paths))
+    if not any((store.folder / path.name).exists() for path in paths):
+        raise ValueError(f"all {len(paths)} episodes of {folder} are damaged; delete them and run collect again")
 
 
 def encode_block(config: Config, folder: Path, paths: list[Path], skip_damaged: bool) -> None:
@@ -205,8 +204,3 @@ def encode_frames(vae: VAE, obs: np.ndarray, batch_size: int = 128) -> tuple[np.
     """mu and logvar, float32 (N, Z), of any number of frames, uint8 (N, 64, 64, 3)."""
     codes = [vae.encode(to_float(obs[i : i + batch_size])) for i in range(0, len(obs), batch_size)]
     return torch.cat([mu for mu, _ in codes]).numpy(), torch.cat([logvar for _, logvar in codes]).numpy()
-
-
-def data_hash(paths: list[Path]) -> str:
-    """One hash over the names and hashes of the files that a model was trained on."""
-    return hashlib.sha256("".join(path.name + file_hash(path) for path in paths).encode()).hexdigest()

@@ -59,14 +59,8 @@ class Player(_Posted, anywidget.AnyWidget):
         frame: observations (1, ...) to what the player sees, uint8 (64, 64, 3); keep: a log of finished drives.
         """
         super().__init__(label=poster.alt)
-        self.env, self.seeds, self.poster, self.frame, self.keep, self.task = (
-            env,
-            list(seeds),
-            poster,
-            frame,
-            keep,
-            task,
-        )
+        self.env, self.seeds, self.task, self.poster = env, list(seeds), task, poster
+        self.frame, self.keep = frame, keep
         self.drives = 0
         self.restart()
         self.on_msg(self.answer)

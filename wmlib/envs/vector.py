@@ -34,6 +34,7 @@ class VectorEnv(gym.vector.VectorEnv):
         self.idle = np.zeros(num_envs, int)  # steps since the last positive reward
         self.terminated = np.zeros(num_envs, bool)
         self.truncated = np.ones(num_envs, bool)  # nothing runs before the first reset
+        self.stalled = np.zeros(num_envs, bool)  # cut by patience
 
     def reset(self, *, seed: int | Sequence[int] | None = None, options: dict | None = None):
         """Begin new episodes, everywhere or where `options["reset_mask"]` (B,) is True: obs (B, ...), info.
@@ -44,7 +45,7 @@ class VectorEnv(gym.vector.VectorEnv):
         for i in np.flatnonzero(mask):
             self.obs[i], _ = self.envs[i].reset(seed=seeds[i])
         self.steps[mask] = self.idle[mask] = 0
-        self.terminated[mask] = self.truncated[mask] = False
+        self.terminated[mask] = self.truncated[mask] = self.stalled[mask] = False
         return self.obs.copy(), {}
 
     def step(self, actions: np.ndarray):
@@ -58,18 +59,22 @@ class VectorEnv(gym.vector.VectorEnv):
             self.obs[i], reward[i], self.terminated[i], self.truncated[i], _ = self.envs[i].step(actions[i])
             self.steps[i] += 1
             self.idle[i] = 0 if reward[i] > 0 else self.idle[i] + 1
-            too_long = self.steps[i] >= self.max_steps or self.idle[i] >= self.patience
-            self.truncated[i] |= not self.terminated[i] and too_long
+            self.truncated[i] |= not self.terminated[i] and self.steps[i] >= self.max_steps
+            self.stalled[i] = self.idle[i] >= self.patience and not (self.terminated[i] or self.truncated[i])
+            self.truncated[i] |= self.stalled[i]
         return self.obs.copy(), reward, self.terminated.copy(), self.truncated.copy(), {}
 
     def view(self) -> dict[str, np.ndarray]:
-        """What there is to see now: frames (B, ...); where copies have them, rendered pictures and telemetry."""
+        """What there is to see now: frames (B, ...) and, where copies have them, rendered pictures and telemetry.
+
+        Telemetry is what no frame shows; its names get "telemetry." before them.
+        """
         seen: dict[str, np.ndarray] = {"frames": self.obs.copy()}
         if self.envs[0].render_mode == "rgb_array":
             seen["pictures"] = np.stack([np.asarray(env.render()) for env in self.envs])
         if self.envs[0].has_wrapper_attr("telemetry"):
             rows = [env.get_wrapper_attr("telemetry")() for env in self.envs]
-            seen |= {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+            seen |= {f"telemetry.{name}": np.stack([row[name] for row in rows]) for name in rows[0]}
         return seen
 
     def close_extras(self, **kwargs):
@@ -93,9 +98,9 @@ def reset_places(B: int, seed: int | Sequence[int] | None, options: dict | None)
     if seed is None:
         seeds = [None] * B
     elif isinstance(seed, (int, np.integer)):
-        seeds = [seed + i for i in range(B)]
+        seeds = [int(seed) + i for i in range(B)]
     else:
-        seeds = list(seed)
+        seeds = [None if each is None else int(each) for each in seed]
     if len(seeds) != B or mask.shape != (B,):
         raise ValueError(
             f"{B} environments got {len(seeds)} seeds and a reset mask of {mask.size}; expected {B} of each"
