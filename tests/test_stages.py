@@ -180,12 +180,12 @@ def test_an_edited_log_is_refused(whole_run):
         evolve.replay(TINY, folder)
 
 
-def test_a_controller_evolved_on_another_v_is_refused(whole_run):
-    folder = whole_run["whole"].with_name("other_v")
+def test_a_controller_evolved_on_another_m_is_refused(whole_run):
+    folder = whole_run["whole"].with_name("other_m")
     shutil.copytree(whole_run["whole"], folder)
-    tensors = checkpoint.load_weights(folder / "vae")
-    tensors["to_mu.bias"] += 1
-    checkpoint.save_weights(folder / "vae", tensors, {})
+    tensors = checkpoint.load_weights(folder / "mdnrnn")
+    tensors["to_mixture.bias"] += 1
+    checkpoint.save_weights(folder / "mdnrnn", tensors, checkpoint.read_json(folder / "mdnrnn" / "meta.json"))
     with pytest.raises(ValueError, match="evolved on another V or M"):
         next(evolve.evolve(TINY, folder))
 

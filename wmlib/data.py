@@ -136,11 +136,12 @@ def open_latents(folder: str | Path) -> EpisodeStore:
     """
     folder = resolve(folder)
     store, meta, vae = EpisodeStore(folder / "latents", EncodedEpisode), folder / "latents" / "meta.json", _v_of(folder)
-    check_memory(folder)
-    if not meta.exists() and not any(store.folder.glob("*.npz")):
-        write_json(meta, vae)
-    elif not meta.exists() or read_json(meta) != vae:
+    fresh = not meta.exists() and not any(store.folder.glob("*.npz"))
+    if not fresh and (not meta.exists() or read_json(meta) != vae):
         raise ValueError(OTHER_V.format(folder=folder, part="latents"))
+    check_memory(folder)
+    if fresh:
+        write_json(meta, vae)
     return store
 
 
