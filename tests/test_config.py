@@ -33,6 +33,11 @@ def test_a_preset_comes_back_from_json_unchanged(name):
     assert config.from_dict(json.loads(json.dumps(config.to_dict(preset)))) == preset
 
 
+def test_rounds_of_halving_come_back_from_json_as_they_were():
+    racing = replace(QUICK, evolve=replace(QUICK.evolve, halving=(2, 4)))
+    assert config.from_dict(json.loads(json.dumps(config.to_dict(racing)))) == racing
+
+
 def test_a_preset_cannot_be_changed_in_place():
     with pytest.raises(FrozenInstanceError):
         QUICK.vae.steps = 1
@@ -64,6 +69,8 @@ CONTRADICTIONS = {
     "popsize is at least 2, every other number at least 1": lambda: replace(QUICK.evolve, popsize=1),
     "every other number at least 1": lambda: replace(QUICK.evolve, select_every=0),
     "step sizes are positive": lambda: replace(QUICK.evolve, sigma_end=-0.05),
+    "first_steps and growth go together: got first_steps=300": lambda: replace(QUICK.evolve, first_steps=300),
+    "each round of halving has 1 track or more": lambda: replace(QUICK.evolve, halving=(2, 0)),
     "no world 'mars'; choose real or dream": lambda: replace(QUICK.evolve, world="mars"),
     "temperature must be a positive number": lambda: replace(QUICK.evolve, temperature=0.0),
     "no policy 'brown'; choose one of uniform": lambda: replace(QUICK.collect, policy="brown"),

@@ -185,7 +185,8 @@ def _short(metrics: dict | list) -> str:
         return f"mean return {sum(metrics) / len(metrics):.1f}"
     values = {name: value for name, value in metrics.items() if isinstance(value, float)}
     if "fitness" in metrics:
-        values = {"mean": sum(metrics["fitness"]) / len(metrics["fitness"]), "best": max(metrics["fitness"])} | values
+        fitness = [value for value in metrics["fitness"] if value is not None]  # a return that was no number
+        values = {"mean": sum(fitness) / len(fitness), "best": max(fitness)} | values
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 

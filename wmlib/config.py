@@ -7,7 +7,7 @@ Sources of PAPER's values: [P] Ha & Schmidhuber (2018), arXiv 1803.10122; [C] th
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import numpy as np
 
@@ -102,10 +102,16 @@ class EvolveConfig:
     patience: int | None  # steps in the real world without a success after which an episode is cut; None never cuts
     world: str = "real"  # or "dream": what candidates drive in; the mean is always scored in the real one
     temperature: float = 1.0  # the dream's
+    halving: tuple[int, ...] = ()  # further tracks for the better half, then for the better half of those, and so on
+    first_steps: int | None = None  # an episode's limit in generation 0, from where it grows evenly to max_steps
+    growth: int | None = None  # generations that this takes; None with first_steps alone
 
     def __post_init__(self):
         together = (self.sigma_end is None) == (self.decay is None) and (self.decay is None or self.decay >= 1)
         _check(together, f"sigma_end and decay go together: got sigma_end={self.sigma_end}, decay={self.decay}")
+        grows = (self.first_steps is None) == (self.growth is None) and (self.growth is None or self.growth >= 1)
+        _check(grows, f"first_steps and growth go together: got first_steps={self.first_steps}, growth={self.growth}")
+        _check(min(self.halving, default=1) >= 1, f"each round of halving has 1 track or more, got {self.halving}")
         counts = self.tracks, self.generations, self.max_steps, self.select_every, self.select_tracks
         _check(self.popsize >= 2 and min(counts) >= 1, f"popsize is at least 2, every other number at least 1: {self}")
         _check(self.sigma0 > 0 and (self.sigma_end is None or self.sigma_end > 0), f"step sizes are positive: {self}")
@@ -270,6 +276,8 @@ def _build(cls, values: dict):
 
 
 def _entry(kind, value):
+    if get_origin(kind) is tuple:  # a list in JSON
+        return tuple(value)
     kinds = get_args(kind) or (kind,)  # `MDNRNNConfig | None` is two
     if not is_dataclass(kinds[0]) or (value is None and len(kinds) == 2):
         return value

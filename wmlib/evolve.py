@@ -78,10 +78,13 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     search = replay(config, folder)
     while search.generation < config.evolve.generations:
         generation, candidates = search.generation, search.ask()
-        seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), config.evolve.tracks)
-        fitness = score_candidates(config, folder, candidates, seeds, generation)
-        search.tell(candidates, fitness)
-        row = {"generation": generation, "fitness": fitness.tolist(), "step_size": search.strategy.sigma}
+        fitness, rounds = race(config, folder, candidates, generation)
+        if np.isnan(fitness).all():
+            raise FloatingPointError(f"no candidate of generation {generation} has a return that is a number")
+        search.tell(candidates, standing(fitness, rounds))
+        logged = [None if np.isnan(value) else value for value in fitness.tolist()]  # JSON has no NaN
+        row = {"generation": generation, "fitness": logged, "rounds": rounds.tolist()}
+        row["step_size"] = search.strategy.sigma
         row["mean_norm"] = float(np.linalg.norm(search.mean))
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
             row["selection"] = score_mean(config, folder, search.mean)
@@ -98,7 +101,8 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
     log = folder / "controller" / "generations.jsonl"
     search = Search(config.evolve, new_models(config)[2].num_params, config.seed)
     for row in read_lines(log)[:generations]:
-        search.tell(search.ask(), np.array(row["fitness"]))
+        fitness, rounds = np.array(row["fitness"], float), np.array(row.get("rounds", 0))  # null is NaN
+        search.tell(search.ask(), standing(fitness, rounds))
         met = np.isclose(row["mean_norm"], np.linalg.norm(search.mean), rtol=1e-6, atol=0)
         if row["generation"] != search.generation - 1 or not met:
             raise ValueError(
@@ -108,12 +112,51 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
     return search
 
 
-def score_candidates(config: Config, folder: Path, candidates: np.ndarray, seeds: list[int], noise: int) -> np.ndarray:
-    """The mean return of each candidate (P, N) over the tracks, or dreams, `seeds`: (P,)."""
-    jobs = []
+def race(config: Config, folder: Path, candidates: np.ndarray, generation: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean return (P,) of each candidate (P, N), and the rounds (P,) that it drove after the first.
+
+    All drive `tracks` tracks, the better half `halving[0]` more, the better half of those `halving[1]` more: successive
+    halving. So those whose rank moves the mean are known by many tracks, and few are spent on the others.
+    """
+    settings = replace(config.evolve, max_steps=horizon(config.evolve, generation))
+    stages = [settings.tracks, *settings.halving]
+    seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), sum(stages))
+    total, driven, rounds = np.zeros(len(candidates)), np.zeros(len(candidates)), np.zeros(len(candidates), int)
+    racing = np.arange(len(candidates))
+    for number, tracks in enumerate(stages):
+        if number > 0:
+            order = np.argsort(-total[racing] / driven[racing], kind="stable")  # NaN comes last
+            racing = np.sort(racing[order[: (len(racing) + 1) // 2]])
+        own = seeds[sum(stages[:number]) :][:tracks]
+        scores = score_candidates(replace(config, evolve=settings), folder, candidates[racing], own, generation, number)
+        total[racing] += tracks * scores
+        driven[racing] += tracks
+        rounds[racing] = number
+    return total / driven, rounds
+
+
+def standing(fitness: np.ndarray, rounds: np.ndarray) -> np.ndarray:
+    """What the candidates are ranked by, (P,): those who raced longer come first, then the fitter; NaN comes last."""
+    lifted = fitness + rounds * (1 + np.nanmax(fitness) - np.nanmin(fitness))
+    return np.nan_to_num(lifted, nan=np.nanmin(lifted) - 1)
+
+
+def horizon(settings: EvolveConfig, generation: int) -> int:
+    """The most steps that an episode of this generation may have."""
+    if settings.first_steps is None or settings.growth is None:
+        return settings.max_steps
+    grown = min(1.0, generation / settings.growth)
+    return round(settings.first_steps + (settings.max_steps - settings.first_steps) * grown)
+
+
+def score_candidates(
+    config: Config, folder: Path, candidates: np.ndarray, seeds: list[int], noise: int, number: int = 0
+) -> np.ndarray:
+    """The mean return of each candidate (P, N) over the tracks, or dreams, `seeds`: (P,); number: of the round."""
+    jobs, rounds = [], [number] if number else []
     for i in range(0, len(candidates), CANDIDATES_PER_JOB):
         block = candidates[i : i + CANDIDATES_PER_JOB].astype(np.float32)
-        jobs.append((folder, config.evolve, block, seeds, (config.seed, noise, i)))
+        jobs.append((folder, config.evolve, block, seeds, (config.seed, noise, i, *rounds)))
     return np.concatenate([scores.mean(axis=1) for scores in run(drive, jobs)])
 
 
@@ -134,7 +177,8 @@ def drive(
     """
     agent = _world_model(folder, *input_hashes(folder).values())
     agent.params = torch.from_numpy(params)
-    env, policy = _open_world(agent, settings, len(params) * len(seeds), folder)
+    env, policy = _open_world(agent, replace(settings, max_steps=1), len(params) * len(seeds), folder)
+    env.max_steps = settings.max_steps  # it may grow with the generations, while a world is kept
     total, steps = returns(env, policy, seeds * len(params), int(np.random.SeedSequence(noise).generate_state(1)[0]))
     total -= agent.task.step_cost * np.where(env.stalled, settings.max_steps - steps, 0)
     return total.reshape(len(params), len(seeds))

@@ -135,17 +135,17 @@ def plot_track(ax: Axes, road: np.ndarray, path: np.ndarray | None = None, colou
 def plot_evolution(ax: Axes, rows: Sequence[Mapping]) -> None:
     """Fitness over the generations: the population's mean, its span, and the score of the distribution's mean."""
     generation = np.array([row["generation"] + 1 for row in rows])
-    fitness = np.array([row["fitness"] for row in rows])  # (generations, P)
+    fitness = np.array([row["fitness"] for row in rows], float)  # (generations, P); null, no number, is NaN
     ax.fill_between(
         generation,
-        fitness.min(axis=1),
-        fitness.max(axis=1),
+        np.nanmin(fitness, axis=1),
+        np.nanmax(fitness, axis=1),
         color=COLOURS["C"],
         alpha=0.15,
         linewidth=0,
         label="worst to best candidate",
     )
-    ax.plot(generation, fitness.mean(axis=1), color=COLOURS["C"], linestyle="-", label="population's mean")
+    ax.plot(generation, np.nanmean(fitness, axis=1), color=COLOURS["C"], linestyle="-", label="population's mean")
     chosen = [row for row in rows if "selection" in row]
     if chosen:
         x, y = [row["generation"] + 1 for row in chosen], [np.mean(row["selection"]) for row in chosen]

@@ -1,0 +1,124 @@
+"""The race inside a generation, what CMA-ES is told of it, and the horizon that grows."""
+
+import json
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from tests.tiny import TINY
+from wmlib import checkpoint, cli, evolve, plots
+from wmlib.config import EVOLVE_SEEDS
+from wmlib.evolve import Search, horizon, race, replay, standing
+
+RACING = replace(TINY, evolve=replace(TINY.evolve, halving=(1, 4)))
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Candidates score their first parameter plus a tenth of the round; what was asked for is noted."""
+    asked = []
+
+    def score(config, folder, candidates, seeds, noise, number=0):
+        asked.append((candidates[:, 0].tolist(), seeds, config.evolve.max_steps, (noise, number)))
+        return candidates[:, 0] + number / 10
+
+    monkeypatch.setattr(evolve, "score_candidates", score)
+    return asked
+
+
+def population(*scores):
+    return np.array([[score, 0.0] for score in scores])
+
+
+def test_the_better_half_drives_more_tracks_and_its_better_half_more_still(scored):
+    fitness, rounds = race(RACING, None, population(5, 1, 9, 3, 7, 2, 8, 4, 6), 3)
+    assert [row[0] for row in scored] == [[5, 1, 9, 3, 7, 2, 8, 4, 6], [5, 9, 7, 8, 6], [9, 7, 8]]
+    assert rounds.tolist() == [1, 0, 2, 0, 2, 0, 2, 0, 1]
+    # 2 tracks at the first parameter, 1 at a tenth more, 4 at two tenths more
+    expected = [5 + 0.1 / 3, 1, 9 + 0.9 / 7, 3, 7 + 0.9 / 7, 2, 8 + 0.9 / 7, 4, 6 + 0.1 / 3]
+    assert fitness == pytest.approx(expected)
+
+
+def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_share_theirs(scored):
+    race(RACING, None, population(*range(9)), 3)
+    seeds = [row[1] for row in scored]
+    assert [len(row) for row in seeds] == [2, 1, 4] and len({seed for row in seeds for seed in row}) == 7
+    assert all(seed in EVOLVE_SEEDS for row in seeds for seed in row)
+    assert len({row[3] for row in scored}) == 3  # and each round has noise of its own
+
+
+def test_without_halving_all_candidates_drive_the_same_tracks_once(scored):
+    fitness, rounds = race(TINY, None, population(3, 1, 2), 0)
+    assert fitness.tolist() == [3, 1, 2] and not rounds.any() and len(scored) == 1
+
+
+def test_those_who_raced_longer_rank_first_and_then_the_fitter():
+    fitness, rounds = np.array([900.0, 10.0, 20.0, -5.0]), np.array([0, 1, 1, 2])
+    assert np.argsort(-standing(fitness, rounds)).tolist() == [3, 2, 1, 0]
+    assert standing(fitness, np.zeros(4, int)).tolist() == fitness.tolist()
+
+
+def test_a_candidate_whose_return_is_no_number_is_ranked_last_and_drops_out_of_the_race(scored):
+    fitness, rounds = race(RACING, None, population(1, np.nan, 3, 2), 0)
+    assert np.isnan(fitness[1]) and rounds.tolist() == [0, 0, 2, 1]
+    assert np.argmin(standing(fitness, rounds)) == 1
+
+
+@pytest.mark.parametrize("generation, steps", [(0, 300), (7, 650), (14, 1000), (50, 1000)])
+def test_the_horizon_grows_evenly_to_its_end(generation, steps):
+    settings = replace(TINY.evolve, max_steps=1000, first_steps=300, growth=14)
+    assert horizon(settings, generation) == steps
+    assert horizon(replace(settings, first_steps=None, growth=None), generation) == 1000
+
+
+def test_the_race_is_driven_under_the_generations_horizon(scored):
+    growing = replace(RACING, evolve=replace(RACING.evolve, max_steps=40, first_steps=10, growth=3))
+    race(growing, None, population(*range(4)), 1)
+    assert [row[2] for row in scored] == [20, 20, 20]
+
+
+def test_a_log_with_rounds_and_a_null_replays_to_the_same_mean(scored, tmp_path, monkeypatch):
+    monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
+    monkeypatch.setattr(evolve, "score_mean", lambda *args: [0.0])
+    monkeypatch.setattr(evolve, "_save_mean", lambda *args: None)
+    spoilt = evolve.score_candidates
+
+    def score(config, folder, candidates, *rest):
+        return np.where(np.arange(len(candidates)) == 1, np.nan, spoilt(config, folder, candidates, *rest))
+
+    monkeypatch.setattr(evolve, "score_candidates", score)
+    (tmp_path / "controller").mkdir()
+    rows = [row for _, row in evolve.evolve(RACING, tmp_path)]
+    assert all(row["fitness"][1] is None and max(row["rounds"]) == 2 for row in rows)
+    search = replay(RACING, tmp_path)
+    assert search.generation == 4 and np.linalg.norm(search.mean) == pytest.approx(rows[-1]["mean_norm"], rel=1e-12)
+
+
+def test_a_generation_without_a_single_number_stops_with_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
+    monkeypatch.setattr(evolve, "score_candidates", lambda config, folder, candidates, *_: candidates[:, 0] * np.nan)
+    with pytest.raises(FloatingPointError, match="no candidate of generation 0 has a return that is a number"):
+        next(evolve.evolve(TINY, tmp_path))
+
+
+def test_progress_bar_and_plot_take_a_null_for_no_number():
+    rows = [{"generation": g, "fitness": [1.0, None, 3.0]} for g in range(2)]
+    assert cli._short(rows[0]) == "mean 2, best 3"
+    _, ax = plt.subplots()
+    plots.plot_evolution(ax, rows)
+    assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0]
+
+
+def test_an_older_log_without_rounds_replays_as_it_did(tmp_path):
+    search, rows = Search(TINY.evolve, 63, TINY.seed), []
+    for generation in range(2):
+        candidates = search.ask()
+        search.tell(candidates, candidates[:, 0])
+        row = {"generation": generation, "fitness": candidates[:, 0].tolist()}
+        rows.append(row | {"mean_norm": float(np.linalg.norm(search.mean))})
+    checkpoint.write_atomically(
+        tmp_path / "controller" / "generations.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode()
+    )
+    assert np.array_equal(replay(TINY, tmp_path).mean, search.mean)
