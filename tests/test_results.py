@@ -87,6 +87,15 @@ def test_v_keeps_more_of_road_and_car_than_components_and_the_scripts_v():
         assert sum(found["code"]["V"]["kl_per_latent"]) == pytest.approx(found["code"]["V"]["kl"])
 
 
+def test_what_m_knows_was_asked_of_the_m_that_ships_and_the_controls_do_as_they_must():
+    table = read_json(resolve("data/results/bench_memory.json"))
+    assert table["mdnrnn_sha256"] == file_hash(PRETRAINED / "mdnrnn" / "weights.safetensors")
+    for found in table["drives"].values():
+        share = found["share_explained"]
+        assert share["last steering"]["last action"] > 0.999 and share["last gas"]["last action"] > 0.999
+        assert share["turning"]["h"] > share["turning"]["z"] and share["turning"]["h"] > share["turning"]["last action"]
+
+
 def test_the_readme_tells_the_measured_score():
     assert score_text() in resolve("README.md").read_text()
 
