@@ -213,13 +213,9 @@ def run_evaluate(args: argparse.Namespace) -> dict:
     random = with_bar("random policy", evaluate_random(episodes, first, config.task), episodes, "episode")
     scores = with_bar("agent", evaluate(folder, episodes, first), episodes, "episode")
     controller = checkpoint.read_json(folder / "controller" / "meta.json")["weights_sha256"]
-    result = {
-        "agent": summarise(scores),
-        "random_policy": summarise(random),
-        "first_seed": first,
-        "weights_sha256": {**input_hashes(folder), "controller": controller},
-        "commit": checkpoint.commit(),
-    }
+    hashes = input_hashes(folder) | {"controller": controller}
+    result = {"agent": summarise(scores), "random_policy": summarise(random), "first_seed": first}
+    result |= {"weights_sha256": hashes, "commit": checkpoint.commit()}
     for name in ("random_policy", "agent"):
         found, (low, high) = result[name], result[name]["interval"]
         score = f"{found['mean']:7.1f} ± {found['std']:.1f} over {episodes} unseen tracks"

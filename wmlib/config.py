@@ -224,12 +224,9 @@ PAPER = Config(
 
 # The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
 V_ONLY = replace(
-    LAPTOP,
-    preset="v-only",
-    mdnrnn=None,
-    controller=ControllerConfig(reads="z"),
+    LAPTOP, preset="v-only", mdnrnn=None, controller=ControllerConfig(reads="z"),
     evolve=replace(LAPTOP.evolve, popsize=24, generations=60, decay=50),
-)
+)  # fmt: skip
 
 PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY)}
 

@@ -145,8 +145,8 @@ def horizon(settings: EvolveConfig, generation: int) -> int:
     """The most steps that an episode of this generation may have."""
     if settings.first_steps is None or settings.growth is None:
         return settings.max_steps
-    grown = min(1.0, generation / settings.growth)
-    return round(settings.first_steps + (settings.max_steps - settings.first_steps) * grown)
+    first, last = settings.first_steps, settings.max_steps
+    return round(first + (last - first) * min(1.0, generation / settings.growth))
 
 
 def score_candidates(

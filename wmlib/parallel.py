@@ -77,8 +77,9 @@ def _run_here(function: Callable, jobs: list[tuple]) -> Iterator:
                 if started_again:
                     raise RuntimeError(f"a worker process died twice, last in job {index}; is there enough memory?")
                 started_again = True
-                pairs = zip(futures, jobs, strict=True)
-                futures = [future if _has_result(future) else _submit(function, job) for future, job in pairs]
+                for other, future in enumerate(futures):
+                    if not future.done() or future.cancelled() or future.exception():  # it has no result
+                        futures[other] = _submit(function, jobs[other])
             yield futures[index].result()
     finally:
         for future in futures:
@@ -99,10 +100,6 @@ def _submit(function: Callable, job: tuple) -> Future:
         return future
 
 
-def _has_result(future: Future) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
 def _homes_of_tasks() -> list[str]:
     """The modules that register the tasks there are: a worker imports them to know the same ones."""
     return sorted({task.make.__module__ for task in TASKS.values()})
@@ -110,18 +107,18 @@ def _homes_of_tasks() -> list[str]:
 
 def _start_worker(modules: list[str]) -> None:
     """Ctrl-C ends a worker quietly, and no worker outlives the process that started it."""
-    _use_one_thread()
-    for module in modules:
-        importlib.import_module(module)
+    _prepare(modules)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
-def _use_one_thread() -> None:
-    """In every library, so that results don't depend on the number of cores."""
+def _prepare(modules: list[str]) -> None:
+    """One thread in every library, so that results don't depend on the number of cores, and the same tasks."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     threadpool_limits(1)
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _die_with_parent() -> None:
@@ -149,7 +146,5 @@ def _run_on_cluster(function: Callable, jobs: list[tuple]) -> Iterator:
 
 
 def _run_alone(function: Callable, job: tuple, modules: list[str]):
-    _use_one_thread()
-    for module in modules:
-        importlib.import_module(module)
+    _prepare(modules)
     return function(*job)

@@ -136,15 +136,8 @@ def plot_evolution(ax: Axes, rows: Sequence[Mapping]) -> None:
     """Fitness over the generations: the population's mean, its span, and the score of the distribution's mean."""
     generation = np.array([row["generation"] + 1 for row in rows])
     fitness = np.array([row["fitness"] for row in rows], float)  # (generations, P); null, no number, is NaN
-    ax.fill_between(
-        generation,
-        np.nanmin(fitness, axis=1),
-        np.nanmax(fitness, axis=1),
-        color=COLOURS["C"],
-        alpha=0.15,
-        linewidth=0,
-        label="worst to best candidate",
-    )
+    worst, best = np.nanmin(fitness, axis=1), np.nanmax(fitness, axis=1)
+    ax.fill_between(generation, worst, best, color=COLOURS["C"], alpha=0.15, lw=0, label="worst to best candidate")
     ax.plot(generation, np.nanmean(fitness, axis=1), color=COLOURS["C"], linestyle="-", label="population's mean")
     chosen = [row for row in rows if "selection" in row]
     if chosen:
@@ -170,22 +163,16 @@ def timing_diagram() -> Figure:
         "obs[t+1]": (10.0, 1.0, "#ffffff", COLOURS["real"]),
     }
     for label, (x, y, ground, ink) in boxes.items():
-        edge = ground if ink == "white" else ink
-        ax.add_patch(
-            FancyBboxPatch((x - 0.5, y - 0.28), 1.0, 0.56, boxstyle="round,pad=0.06", facecolor=ground, edgecolor=edge)
-        )
+        colours: dict = {"facecolor": ground, "edgecolor": ground if ink == "white" else ink}
+        ax.add_patch(FancyBboxPatch((x - 0.5, y - 0.28), 1.0, 0.56, boxstyle="round,pad=0.06", **colours))
         ax.text(x, y, label, ha="center", va="center", color=ink, fontsize=9)
     arrows = [
         ("obs[t]", "V"), ("V", "z[t]"), ("z[t]", "C"), ("h[t]", "C"), ("C", "action[t]"), ("action[t]", "environment"),
         ("environment", "obs[t+1]"), ("z[t]", "M"), ("h[t]", "M"), ("action[t]", "M"), ("M", "h[t+1]"),
     ]  # fmt: skip
+    look: dict = {"arrowstyle": "-|>", "mutation_scale": 11, "color": "#606060", "shrinkA": 30, "shrinkB": 32}
     for start, end in arrows:
-        (x0, y0), (x1, y1) = boxes[start][:2], boxes[end][:2]
-        ax.add_patch(
-            FancyArrowPatch(
-                (x0, y0), (x1, y1), arrowstyle="-|>", mutation_scale=11, color="#606060", shrinkA=30, shrinkB=32
-            )
-        )
+        ax.add_patch(FancyArrowPatch(boxes[start][:2], boxes[end][:2], **look))
     ax.text(0.0, -0.6, "one tick", ha="center", va="center", fontsize=11, color=COLOURS["real"])
     ax.set(xlim=(-0.8, 10.8), ylim=(-1.15, 1.6))
     ax.axis("off")

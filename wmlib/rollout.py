@@ -19,9 +19,7 @@ class World(Protocol):
     num_envs: int
 
     def reset(self, *, seed: list[int]) -> tuple[np.ndarray, dict]: ...
-
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]: ...
-
     def view(self) -> dict[str, np.ndarray]: ...
 
 
@@ -29,7 +27,6 @@ class Policy(Protocol):
     """Anything that drives."""
 
     def initial_state(self, B: int, seed: int | None = None): ...
-
     def act(self, obs: np.ndarray, state, active: np.ndarray) -> tuple[np.ndarray, object]: ...
 
 
@@ -45,14 +42,23 @@ class Tick(NamedTuple):
     state: object  # the policy's, after it acted
 
 
-def rollout(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> Iterator[Tick]:
-    """Drive one episode in each environment: a Tick per step until the last of them ends."""
+def rollout(
+    env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0, views: list[dict] | None = None
+) -> Iterator[Tick]:
+    """Drive one episode in each environment: a Tick per step until the last of them ends.
+
+    views: a list that gets what is to be seen of the world, after the reset and after every step.
+    """
     obs, _ = env.reset(seed=list(seeds))
     state = policy.initial_state(env.num_envs, policy_seed)
     active = np.ones(env.num_envs, bool)
+    if views is not None:
+        views.append(env.view())
     while active.any():
         action, state = policy.act(obs, state, active)
         next_obs, reward, terminated, truncated, _ = env.step(action)
+        if views is not None:
+            views.append(env.view())
         yield Tick(obs, action, reward, next_obs, terminated, active, state)
         obs, active = next_obs, active & ~(terminated | truncated)
 
@@ -125,27 +131,6 @@ class Drive:
         return self.telemetry["turning"]
 
 
-class _Watched:
-    """A world that keeps what is to be seen of it after every reset and step."""
-
-    def __init__(self, env: World):
-        self.env, self.num_envs = env, env.num_envs
-        self.views: list[dict[str, np.ndarray]] = []
-
-    def reset(self, *, seed: list[int]):
-        result = self.env.reset(seed=seed)
-        self.views = [self.view()]
-        return result
-
-    def step(self, actions: np.ndarray):
-        result = self.env.step(actions)
-        self.views.append(self.view())
-        return result
-
-    def view(self) -> dict[str, np.ndarray]:
-        return self.env.view()
-
-
 def record(env: World, policy: Policy, seed: int, policy_seed: int = 0) -> Drive:
     """One whole drive in a vector of one environment, real or dreamt."""
     (drive,) = drives(env, policy, [seed], policy_seed)
@@ -154,9 +139,9 @@ def record(env: World, policy: Policy, seed: int, policy_seed: int = 0) -> Drive
 
 def drives(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> list[Drive]:
     """One whole drive in each environment, real or dreamt."""
-    watched = _Watched(env)
-    ticks = list(rollout(watched, policy, seeds, policy_seed))
-    return [_drive(ticks, watched.views, i, seed) for i, seed in enumerate(seeds)]
+    views: list[dict[str, np.ndarray]] = []
+    ticks = list(rollout(env, policy, seeds, policy_seed, views))
+    return [_drive(ticks, views, i, seed) for i, seed in enumerate(seeds)]
 
 
 def _drive(ticks: list[Tick], views: list[dict], i: int, seed: int) -> Drive:

@@ -152,6 +152,5 @@ class LatentExplorer(_Posted, ipywidgets.VBox):
         z = mu.clone()
         z[self.latents] = torch.tensor([slider.value for slider in self.sliders])
         self.decoded.value = plots.png(to_uint8(self.vae.decode(z[None]))[0])
-        self.status.value = (
-            f"left: the frame; right: decoded from {'mu' if torch.allclose(z, mu, atol=0.05) else 'your z'}"
-        )
+        source = "mu" if torch.allclose(z, mu, atol=0.05) else "your z"
+        self.status.value = f"left: the frame; right: decoded from {source}"
