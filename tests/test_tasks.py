@@ -75,6 +75,19 @@ def test_the_fitness_of_a_dream_is_what_the_dream_paid(run):
     assert evolve.drive(run, settings, params.numpy(), [11, 12], (1,))[0] == pytest.approx(alone, rel=1e-5)
 
 
+def test_the_fitness_of_a_real_drive_is_what_the_game_paid_however_long_the_drive(run):
+    agent = load_world_model(run)
+    agent.params = load_weights(run / "controller")["params"][None]
+    noise, lengths = int(np.random.SeedSequence([1]).generate_state(1)[0]), []
+    for steps in (5, 40):  # a worker keeps its world from one horizon to the next
+        settings = replace(toy.REAL.evolve, max_steps=steps, patience=None)
+        alone, driven = returns(evolve.VectorEnv(toy.Bar, 2, steps), agent, [11, 12], noise)
+        found = evolve.drive(run, settings, agent.params.numpy(), [11, 12], (1,))[0]
+        assert found == pytest.approx(alone, rel=1e-6)
+        lengths.append(driven.max())
+    assert 1 < lengths[0] < lengths[1]
+
+
 def test_the_world_is_opened_by_its_name(run):
     agent = load_world_model(run)
     real, driver = evolve.open_world(agent, toy.REAL.evolve, 3)

@@ -174,8 +174,7 @@ def load_progress(
 
 def describe(started: float, **values) -> dict:
     """What a meta.json says of how its result was made: command, commit, seconds since `started`, given values."""
-    script = Path(sys.argv[0]).name
-    command = " ".join(["python -m wmlib", *sys.argv[1:]]) if "wmlib" in sys.argv[0] else script
+    command = " ".join(["python -m wmlib", *sys.argv[1:]]) if "wmlib" in sys.argv[0] else Path(sys.argv[0]).name
     return {"command": command, "commit": commit(), "duration_s": round(time.time() - started, 1), **values}
 
 

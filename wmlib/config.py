@@ -4,6 +4,7 @@ QUICK runs the whole chain in minutes, LAPTOP trains an agent that drives, PAPER
 Sources of PAPER's values: [P] Ha & Schmidhuber (2018), arXiv 1803.10122; [C] the code they released.
 """
 
+import json
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -239,8 +240,8 @@ def get_preset(name: str) -> Config:
 
 
 def to_dict(config: Config) -> dict:
-    """The configuration as plain nested dicts, ready for JSON."""
-    return asdict(config)
+    """The configuration as plain nested dicts, as JSON holds it."""
+    return json.loads(json.dumps(asdict(config)))
 
 
 def from_dict(values: dict) -> Config:

@@ -24,7 +24,7 @@ class VectorEnv(gym.vector.VectorEnv):
     def __init__(self, make: Callable[[], gym.Env], num_envs: int, max_steps: int, patience: int | None = None):
         self.envs = [make() for _ in range(num_envs)]
         self.num_envs, self.max_steps = num_envs, max_steps
-        self.patience = max_steps if patience is None else patience
+        self.patience = np.inf if patience is None else patience
         self.single_observation_space = self.envs[0].observation_space
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
