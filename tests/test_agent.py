@@ -158,6 +158,15 @@ def test_a_population_drives_as_its_policies_do_alone(tracks):
             np.testing.assert_allclose(together[tick, rows], action, rtol=1e-4, atol=1e-5)
 
 
+def test_in_bf16_the_actions_are_nearly_the_same():
+    agent = agent_of(candidates(1), noiseless=True)
+    exact = drive(agent, 3)
+    agent.bf16 = True
+    rough = drive(agent, 3)
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(rough - exact).max() < 0.02
+
+
 def test_flat_parameters_are_a_population_of_one():
     params = candidates(1)
     assert np.array_equal(drive(agent_of(params), 2), drive(agent_of(params[0]), 2))

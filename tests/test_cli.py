@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests import tiny
 from wmlib import checkpoint, cli
 from wmlib.agent import Agent
+from wmlib.collect import TOGETHER
 from wmlib.config import EVALUATE_SEEDS, QUICK
 from wmlib.data import EpisodeStore, load_episode, open_latents
 
@@ -200,31 +202,30 @@ def test_a_preset_without_m_goes_from_v_to_c(capfd, tmp_path):
     assert set(checkpoint.read_json(folder / "evaluate.json")["weights_sha256"]) == {"vae", "controller"}
 
 
-def test_an_agent_adds_drives_behind_the_random_ones(capfd, run, tmp_path):
+def test_the_first_rounds_agent_drives_behind_the_random_policy(capfd, run, tmp_path, monkeypatch):
+    second = replace(tiny.TINY.collect, first_round="tiny", agent_episodes=TOGETHER + 1)
+    monkeypatch.setitem(cli.PRESETS, "second", replace(tiny.TINY, preset="second", collect=second))
+    folder, count = tmp_path / "second", tiny.TINY.collect.episodes
+    collect = ["collect", "--preset", "second", "--run", str(folder)]
+    assert f"run python -m wmlib agent --preset tiny --run {folder / 'first'}" in complaint(capfd, *collect)
+    shutil.copytree(run, folder / "first")
     for stage in cli.chain(tiny.TINY)[1:]:
-        assert cli.main([stage, "--preset", "tiny", "--run", str(run)]) == 0
-    second = tmp_path / "second"
-    more = ["collect", "--preset", "tiny", "--run", str(second), "--agent", str(run), "--episodes", "3"]
-    assert "collect --agent needs the whole of collect first" in complaint(capfd, *more)
-    assert cli.main(more[:5]) == 0
-    before = {path.name: path.read_bytes() for path in EpisodeStore(second / "episodes").paths()}
-    assert cli.main(more) == 0
-    store = EpisodeStore(second / "episodes")
-    assert len(store.paths()) == len(before) + 3
-    assert all(store.folder.joinpath(name).read_bytes() == content for name, content in before.items())
-    drives = [load_episode(store.path(index)) for index in range(len(before), len(before) + 3)]
-    assert len({drive.seed for drive in drives}) == 3
-    agent = Agent.load(run)
-    noise = int(np.random.SeedSequence([tiny.TINY.seed, len(before)]).generate_state(1)[0])
-    first, _ = agent.act(drives[0].obs[:1], agent.initial_state(1, noise))
-    np.testing.assert_allclose(drives[0].action[:1], first, rtol=1e-4, atol=1e-5)
-    assert "before train-vae" in complaint(capfd, *more[:3], "--run", str(run), *more[5:])
+        assert cli.main([stage, "--preset", "tiny", "--run", str(folder / "first")]) == 0
+    assert cli.main(collect) == 0
+    files = {path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()}
+    assert len(files) == count + TOGETHER + 1
+    assert all(path.read_bytes() == files[path.name] for path in EpisodeStore(run / "episodes").paths())
+    agent, driven = Agent.load(folder / "first"), load_episode(folder / "episodes" / f"{count:06d}.npz")
+    noise = int(np.random.SeedSequence([tiny.TINY.seed, count]).generate_state(1)[0])
+    action, _ = agent.act(driven.obs[:1].repeat(TOGETHER, 0), agent.initial_state(TOGETHER, noise))
+    np.testing.assert_allclose(driven.action[0], action[0], rtol=1e-4, atol=1e-5)
+    for index in (1, count + 2):  # what is lost is driven again, to the same bytes
+        (folder / "episodes" / f"{index:06d}.npz").unlink()
+    assert "whole of collect" in complaint(capfd, "train-vae", *collect[1:])
+    assert cli.main(collect) == 0
+    assert {path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()} == files
 
 
-@pytest.mark.parametrize(
-    "given", [["--episodes", "3"], ["--agent", "nowhere"], ["--agent", "nowhere", "--episodes", "0"]]
-)
-def test_half_an_order_for_more_drives_is_refused(capfd, run, given):
-    assert "both --agent FOLDER and --episodes N" in complaint(
-        capfd, "collect", "--preset", "tiny", "--run", str(run), *given
-    )
+def test_half_a_second_round_is_refused():
+    with pytest.raises(ValueError, match="first_round and agent_episodes go together"):
+        replace(QUICK.collect, agent_episodes=3)

@@ -32,8 +32,8 @@ def population(*scores):
     return np.array([[score, 0.0] for score in scores])
 
 
-def test_the_better_half_drives_more_tracks_and_its_better_half_more_still(scored):
-    fitness, rounds = race(RACING, None, population(5, 1, 9, 3, 7, 2, 8, 4, 6), 3)
+def test_the_better_half_drives_more_tracks_and_its_better_half_more_still(scored, tmp_path):
+    fitness, rounds = race(RACING, tmp_path, population(5, 1, 9, 3, 7, 2, 8, 4, 6), 3)
     assert [row[0] for row in scored] == [[5, 1, 9, 3, 7, 2, 8, 4, 6], [5, 9, 7, 8, 6], [9, 7, 8]]
     assert rounds.tolist() == [1, 0, 2, 0, 2, 0, 2, 0, 1]
     # 2 tracks at the first parameter, 1 at a tenth more, 4 at two tenths more
@@ -41,16 +41,16 @@ def test_the_better_half_drives_more_tracks_and_its_better_half_more_still(score
     assert fitness == pytest.approx(expected)
 
 
-def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_share_theirs(scored):
-    race(RACING, None, population(*range(9)), 3)
+def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_share_theirs(scored, tmp_path):
+    race(RACING, tmp_path, population(*range(9)), 3)
     seeds = [row[1] for row in scored]
     assert [len(row) for row in seeds] == [2, 1, 4] and len({seed for row in seeds for seed in row}) == 7
     assert all(seed in EVOLVE_SEEDS for row in seeds for seed in row)
     assert len({row[3] for row in scored}) == 3  # and each round has noise of its own
 
 
-def test_without_halving_all_candidates_drive_the_same_tracks_once(scored):
-    fitness, rounds = race(TINY, None, population(3, 1, 2), 0)
+def test_without_halving_all_candidates_drive_the_same_tracks_once(scored, tmp_path):
+    fitness, rounds = race(TINY, tmp_path, population(3, 1, 2), 0)
     assert fitness.tolist() == [3, 1, 2] and not rounds.any() and len(scored) == 1
 
 
@@ -60,8 +60,8 @@ def test_those_who_raced_longer_rank_first_and_then_the_fitter():
     assert standing(fitness, np.zeros(4, int)).tolist() == fitness.tolist()
 
 
-def test_a_candidate_whose_return_is_no_number_is_ranked_last_and_drops_out_of_the_race(scored):
-    fitness, rounds = race(RACING, None, population(1, np.nan, 3, 2), 0)
+def test_a_candidate_whose_return_is_no_number_is_ranked_last_and_drops_out_of_the_race(scored, tmp_path):
+    fitness, rounds = race(RACING, tmp_path, population(1, np.nan, 3, 2), 0)
     assert np.isnan(fitness[1]) and rounds.tolist() == [0, 0, 2, 1]
     assert np.argmin(standing(fitness, rounds)) == 1
 
@@ -73,10 +73,32 @@ def test_the_horizon_grows_evenly_to_its_end(generation, steps):
     assert horizon(replace(settings, first_steps=None, growth=None), generation) == 1000
 
 
-def test_the_race_is_driven_under_the_generations_horizon(scored):
+def test_the_race_is_driven_under_the_generations_horizon(scored, tmp_path):
     growing = replace(RACING, evolve=replace(RACING.evolve, max_steps=40, first_steps=10, growth=3))
-    race(growing, None, population(*range(4)), 1)
+    race(growing, tmp_path, population(*range(4)), 1)
     assert [row[2] for row in scored] == [20, 20, 20]
+
+
+def test_what_a_stopped_generation_has_driven_is_not_driven_again(scored, tmp_path, monkeypatch):
+    candidates, spoilt = population(5, np.nan, 9, 3, 7), evolve.score_candidates
+    whole = race(RACING, tmp_path / "whole", candidates, 3)
+
+    def stop_in_round_2(*args):
+        if args[-1] == 2:
+            raise KeyboardInterrupt
+        return spoilt(*args)
+
+    monkeypatch.setattr(evolve, "score_candidates", stop_in_round_2)
+    with pytest.raises(KeyboardInterrupt):
+        race(RACING, tmp_path, candidates, 3)
+    monkeypatch.setattr(evolve, "score_candidates", spoilt)
+    scored.clear()
+    fitness, rounds = race(RACING, tmp_path, candidates, 3)
+    assert [row[3] for row in scored] == [(3, 2)]
+    assert np.array_equal(fitness, whole[0], equal_nan=True) and np.array_equal(rounds, whole[1])
+    scored.clear()
+    race(RACING, tmp_path, candidates, 4)
+    assert [row[3] for row in scored] == [(4, 0), (4, 1), (4, 2)]  # another generation begins anew
 
 
 def test_a_log_with_rounds_and_a_null_replays_to_the_same_mean(scored, tmp_path, monkeypatch):

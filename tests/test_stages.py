@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.tiny import TINY
-from wmlib import checkpoint, collect, evolve, train
+from wmlib import checkpoint, collect, evolve, fast, train
 from wmlib.agent import Agent
 from wmlib.config import (
     COLLECT_SEEDS,
@@ -27,9 +27,10 @@ from wmlib.config import (
     to_dict,
     track_seeds,
 )  # fmt: skip
-from wmlib.data import EpisodeStore, load_episode
+from wmlib.data import EpisodeStore, Sequences, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
+from wmlib.mdnrnn import MDNRNN
 from wmlib.rollout import returns
 
 STAGES = {
@@ -290,6 +291,18 @@ def test_training_stops_at_the_first_loss_that_is_not_finite():
         next(train.train_vae(TINY.vae, vae, frames))
 
 
+@pytest.mark.parametrize("end, expected", [(None, [1e-3] * 4), (2e-4, [1e-3, 8e-4, 6e-4, 4e-4])])
+def test_the_learning_rate_falls_evenly_towards_its_end_or_stays(end, expected):
+    settings = replace(TINY.mdnrnn, steps=4, learning_rate_end=end)
+    mdnrnn, rates = MDNRNN(4, 3, 8, 2), []
+    optimizer = torch.optim.Adam([p for p in mdnrnn.parameters() if p.requires_grad], settings.learning_rate)
+    z, mask = torch.randn(2, 6, 4).numpy(), torch.ones(2, 5, dtype=torch.bool).numpy()
+    batch = Sequences(z, z[:, 1:, :3], z[:, 1:, 0], ~mask, mask)
+    for _ in train.train_mdnrnn(settings, mdnrnn, iter([batch] * 4), optimizer):
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     "found, expected",
     [
@@ -301,4 +314,4 @@ def test_training_stops_at_the_first_loss_that_is_not_finite():
 )
 def test_v_trains_in_bf16_only_where_that_is_faster(monkeypatch, found, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
-    assert train.has_bf16(torch.device("cpu")) is expected
+    assert fast.has_bf16(torch.device("cpu")) is expected

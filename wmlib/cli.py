@@ -28,7 +28,7 @@ from wmlib.video import drive_frames, write_mp4
 WATCH_FOLDER = resolve("runs")
 
 STAGES = {
-    "collect": "drive a random policy, or with --agent an agent, and store the episodes",
+    "collect": "drive a random policy, and the first round's agent where there is one, and store the episodes",
     "train-vae": "train V on the episodes",
     "train-mdnrnn": "train M on the episodes as V sees them",
     "evolve": "evolve C on V and M with CMA-ES",
@@ -84,9 +84,6 @@ def _parser() -> argparse.ArgumentParser:
             add("--first-seed", type=int, default=EVALUATE_SEEDS.start, help=first)
         if name == "evaluate":
             add("--episodes", type=int, help="how many tracks (default: the preset's)")
-        if name == "collect":
-            add("--agent", help="the folder of an agent that drives --episodes more, behind the random policy's")
-            add("--episodes", type=int, help="how many the agent drives")
     return parser
 
 
@@ -98,10 +95,13 @@ def _run(args: argparse.Namespace) -> dict:
     config = get_preset(args.preset)
     folder = resolve(args.run or f"runs/{config.preset}")
     claim(folder, config)
-    if args.stage == "collect" and (args.agent or args.episodes):
-        return run_agent_drives(config, folder, args.agent, args.episodes)
     if args.stage != "agent":
         return run_stage(args.stage, config, folder, args.device, getattr(args, "skip_damaged", False))
+    if config.collect.first_round and not is_evolved(folder / "first"):
+        first = get_preset(config.collect.first_round)
+        claim(folder / "first", first)
+        for stage in chain(first):
+            run_stage(stage, first, folder / "first", args.device)
     results = {stage: run_stage(stage, config, folder, args.device, args.skip_damaged) for stage in chain(config)}
     return results | {"evaluate": run_evaluate(_parser().parse_args(["evaluate", "--run", str(folder)]))}
 
@@ -129,7 +129,7 @@ def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damage
         raise ValueError(f"the preset {config.preset} has no M; its stages are {', '.join(chain(config))}")
     device, steps_of_m = pick_device(device), config.mdnrnn.steps if config.mdnrnn else 0
     loops = {
-        "collect": lambda: (collect(config, folder / "episodes"), config.collect.episodes, "episode"),
+        "collect": lambda: (collect(config, folder / "episodes"), wanted(config), "episode"),
         "train-vae": lambda: (vae_stage(config, folder, device, skip_damaged), config.vae.steps, "step"),
         "train-mdnrnn": lambda: (mdnrnn_stage(config, folder, device, skip_damaged), steps_of_m, "step"),
         "evolve": lambda: (evolve(config, folder), config.evolve.generations, "generation"),
@@ -138,35 +138,31 @@ def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damage
     return with_bar(stage, *loops[stage]())
 
 
-def run_agent_drives(config: Config, folder: Path, agent: str | None, drives: int | None) -> dict:
-    """Let an agent add episodes to a run, once the random policy's are there; returns the last one's metrics."""
-    if agent is None or drives is None or drives < 1:
-        raise ValueError("to add an agent's drives give both --agent FOLDER and --episodes N, at least 1")
-    task = Agent.load(agent).task.name  # what is missing or damaged is reported before the work begins
-    if task != config.task:
-        raise ValueError(f"the agent plays {task}, this run {config.task}; give an agent of the run's task")
-    require_input("train-vae", folder, config, asker="collect --agent")
-    if (folder / "vae").exists():
-        have = f"{folder} holds a V trained on the episodes that there are"
-        raise ValueError(f"{have}; add an agent's drives before train-vae, in a new run")
-    return with_bar("collect", collect(config, folder / "episodes", resolve(agent), drives), drives, "episode")
-
-
-def require_input(stage: str, folder: Path, config: Config, asker: str | None = None) -> None:
-    """FileNotFoundError, naming the command to run, unless the stage before `stage` has finished.
-
-    asker: who needs it, if not `stage`.
-    """
-    stored = len(list((folder / "episodes").glob("[0-9]*.npz")))
+def require_input(stage: str, folder: Path, config: Config) -> None:
+    """FileNotFoundError, naming the command to run, unless what comes before `stage` has finished."""
+    if stage == "collect" and config.collect.first_round and not is_evolved(folder / "first"):
+        command = f"python -m wmlib agent --preset {config.collect.first_round} --run {folder / 'first'}"
+        raise FileNotFoundError(f"collect needs the first round's agent first; run {command}")
     ready = {
-        "collect": stored >= config.collect.episodes,
+        "collect": len(list((folder / "episodes").glob("[0-9]*.npz"))) >= wanted(config),
         "train-vae": (folder / "vae" / "weights.safetensors").exists(),
         "train-mdnrnn": (folder / "mdnrnn" / "weights.safetensors").exists(),
     }
     for before, stage_after in pairwise(chain(config)):
         if stage == stage_after and not ready[before]:
             command = f"python -m wmlib {before} --preset {config.preset} --run {folder}"
-            raise FileNotFoundError(f"{asker or stage} needs the whole of {before} first; run {command}")
+            raise FileNotFoundError(f"{stage} needs the whole of {before} first; run {command}")
+
+
+def wanted(config: Config) -> int:
+    """The number of episodes that a run collects."""
+    return config.collect.episodes + config.collect.agent_episodes
+
+
+def is_evolved(folder: Path) -> bool:
+    """Whether a run's evolution has come to its end."""
+    meta = folder / "controller" / "meta.json"
+    return meta.exists() and checkpoint.read_json(meta)["generation"] == load_config(folder).evolve.generations
 
 
 def with_bar(label: str, loop: Iterator[tuple[int, Any]], total: int, unit: str) -> Any:

@@ -1,4 +1,4 @@
-"""Stage 1: real episodes driven by a random policy (paper, section 3.1, step 1), or by an agent (section 5)."""
+"""Stage 1: real episodes, driven by a random policy (paper, section 3.1, step 1) and by an agent (section 5)."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +15,8 @@ from wmlib.envs.vector import VectorEnv
 from wmlib.fast import lay_out
 from wmlib.parallel import run
 from wmlib.rollout import Policy, episodes
+
+TOGETHER = 8  # drives of an agent in one job, so that V sees a batch
 
 
 class UniformPolicy:
@@ -86,30 +88,37 @@ def random_policy(config: Config, seed: int) -> Policy:
     return UniformPolicy(task) if config.collect.policy == "uniform" else BrownianPolicy(task)
 
 
-def collect(config: Config, folder: Path, agent: Path | None = None, drives: int = 0) -> Iterator[tuple[int, dict]]:
-    """Collect the episodes that are still missing in `folder`, on all cores.
+def collect(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
+    """Collect the episodes of a run that are still missing in `folder`, RUN/episodes, on all cores.
 
-    With `agent`, that agent's folder, it drives `drives` episodes that stand behind those of the random policy: the
-    second round of the paper's iterative training (section 5). Yields the number of episodes there are and the last
-    one's metrics: its index, steps and return.
+    First those of the random policy, then those of the first round's agent, which is in RUN/first. Yields the number of
+    episodes there are and the last one's metrics: its index, steps and return.
     """
     store, settings = EpisodeStore(folder), config.collect
-    indices = range(settings.episodes, settings.episodes + drives) if agent else range(settings.episodes)
-    seeds = track_seeds(COLLECT_SEEDS, (config.seed,), indices.stop)
-    missing = [index for index in indices if not store.path(index).exists()]
-    jobs = [(config, folder, agent, index, seeds[index]) for index in missing]
-    yield from enumerate(run(collect_episode, jobs), len(indices) - len(missing) + 1)
+    total = settings.episodes + settings.agent_episodes
+    seeds = track_seeds(COLLECT_SEEDS, (config.seed,), total)
+    blocks = [range(index, index + 1) for index in range(settings.episodes)]
+    for index in range(settings.episodes, total, TOGETHER):
+        blocks.append(range(index, min(index + TOGETHER, total)))
+    missing = [block for block in blocks if not all(store.path(index).exists() for index in block)]
+    done = total - sum(len(block) for block in missing)
+    jobs = [(config, folder, block, seeds[block.start : block.stop]) for block in missing]
+    for block, metrics in zip(missing, run(collect_block, jobs)):
+        done += len(block)
+        yield done, metrics
 
 
-def collect_episode(config: Config, folder: Path, agent: Path | None, index: int, track_seed: int) -> dict:
-    """Drive and store one episode, by the random policy or an agent; the noise belongs to (config's seed, index)."""
-    noise = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
-    policy = Agent.load(agent) if agent else random_policy(config, noise)
-    (episode,) = episodes(_single_env(get_task(config.task), config.collect.max_steps), policy, [track_seed], noise)
-    EpisodeStore(folder).save(index, episode)
+def collect_block(config: Config, folder: Path, block: range, seeds: list[int]) -> dict:
+    """Drive and store a few episodes together; the noise belongs to (config's seed, the first one's index)."""
+    noise = int(np.random.SeedSequence([config.seed, block.start]).generate_state(1)[0])
+    random = block.start < config.collect.episodes
+    policy = random_policy(config, noise) if random else Agent.load(folder.parent / "first")
+    env = _vector(get_task(config.task), len(block), config.collect.max_steps)
+    for index, episode in zip(block, episodes(env, policy, seeds, noise)):
+        EpisodeStore(folder).save(index, episode)
     return {"episode": index, "steps": len(episode), "return": float(episode.reward.sum())}
 
 
 @cache
-def _single_env(task: Task, max_steps: int) -> VectorEnv:
-    return VectorEnv(task.make, 1, max_steps)
+def _vector(task: Task, num_envs: int, max_steps: int) -> VectorEnv:
+    return VectorEnv(task.make, num_envs, max_steps)

@@ -1,4 +1,4 @@
-"""Every hyperparameter of the course on one page: one frozen dataclass per stage, three presets.
+"""Every hyperparameter of the course on one page: one frozen dataclass per stage, and the presets.
 
 QUICK runs the whole chain in minutes, LAPTOP trains an agent that drives, PAPER is the published setting.
 Sources of PAPER's values: [P] Ha & Schmidhuber (2018), arXiv 1803.10122; [C] the code they released.
@@ -32,13 +32,21 @@ def _check(holds: bool, complaint: str) -> None:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """Real episodes driven by a random policy, the data of V and M."""
+    """Real episodes, the data of V and M: driven by a random policy and then, in a second round, by an agent.
+
+    That agent has a run of its own, RUN/first, made with the preset that `first_round` names: the paper's iterative
+    training (section 5). So V and M also see the road as one who stays on it does.
+    """
 
     episodes: int
     max_steps: int
     policy: str  # one of RANDOM_POLICIES
+    first_round: str | None = None  # a preset; its agent drives so many more:
+    agent_episodes: int = 0
 
     def __post_init__(self):
+        together = (self.first_round is None) == (self.agent_episodes == 0)
+        _check(together and self.agent_episodes >= 0, f"first_round and agent_episodes go together: {self}")
         _check(self.policy in RANDOM_POLICIES, f"no policy {self.policy!r}; choose one of {', '.join(RANDOM_POLICIES)}")
 
 
@@ -51,6 +59,7 @@ class VAEConfig:
     batch_size: int
     learning_rate: float
     steps: int
+    learning_rate_end: float | None = None  # reached evenly at the last step; None keeps learning_rate
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class MDNRNNConfig:
     gradient_clip: float  # largest absolute value of a gradient's entry
     steps: int
     outcome: bool = False  # whether M predicts reward and end as well
+    learning_rate_end: float | None = None  # reached evenly at the last step; None keeps learning_rate
 
 
 @dataclass(frozen=True)
@@ -171,17 +181,37 @@ QUICK = Config(
 LAPTOP = Config(
     preset="laptop",
     seed=0,
-    collect=CollectConfig(episodes=1_000, max_steps=1_000, policy="brownian"),
-    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=5e-4, steps=8_000),
-    mdnrnn=MDNRNNConfig(
-        hidden_size=256, num_mixtures=5, batch_size=32, sequence_length=200,
-        learning_rate=1e-3, gradient_clip=1.0, steps=1_200,
+    collect=CollectConfig(
+        episodes=350, max_steps=1_000, policy="brownian", first_round="first", agent_episodes=160,
     ),
+    vae=VAEConfig(
+        z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=1e-3, learning_rate_end=0.0, steps=5_000,
+    ),
+    mdnrnn=MDNRNNConfig(
+        hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
+        learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=2_400,
+    ),
+    controller=ControllerConfig(reads="mu h"),
     evolve=EvolveConfig(
-        popsize=32, tracks=4, generations=70, sigma0=0.1, sigma_end=0.03, decay=50, max_steps=1_000,
-        select_every=10, select_tracks=16, patience=100,
+        popsize=64, tracks=2, halving=(2, 6), generations=60, sigma0=0.14, sigma_end=0.03, decay=36,
+        first_steps=300, growth=12, max_steps=1_000, select_every=3, select_tracks=64, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
+)  # fmt: skip
+
+# The agent of LAPTOP's first round: rough, but it stays on the road for a while, which no random policy does.
+FIRST = replace(
+    LAPTOP, preset="first", seed=1, collect=CollectConfig(episodes=150, max_steps=1_000, policy="brownian"),
+    vae=replace(LAPTOP.vae, steps=1_500),
+    mdnrnn=MDNRNNConfig(
+        hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
+        learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=400,
+    ),
+    evolve=replace(
+        LAPTOP.evolve, popsize=32, halving=(2, 4), generations=14, sigma_end=0.07, decay=14, growth=14,
+        select_every=14, select_tracks=16,
+    ),
+    evaluate=EvaluateConfig(episodes=10),
 )  # fmt: skip
 
 PAPER = Config(
@@ -205,6 +235,7 @@ PAPER = Config(
         batch_size=100,  # [C] rnn_train.py
         sequence_length=999,  # [C] rnn_train.py
         learning_rate=1e-3,  # [C] rnn_train.py
+        learning_rate_end=9.6e-4,  # [C] rnn_train.py: 0.99999 of it after each step
         gradient_clip=1.0,  # [C] rnn_train.py
         steps=4_000,  # [C] rnn_train.py; [P] A.2 says 20 epochs
     ),
@@ -229,7 +260,7 @@ V_ONLY = replace(
     evolve=replace(LAPTOP.evolve, popsize=24, generations=60, decay=50),
 )  # fmt: skip
 
-PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY)}
+PRESETS = {config.preset: config for config in (QUICK, FIRST, LAPTOP, PAPER, V_ONLY)}
 
 
 def get_preset(name: str) -> Config:

@@ -20,6 +20,7 @@ from wmlib.config import EVOLVE_SEEDS, SELECT_SEEDS, Config, EvolveConfig, to_di
 from wmlib.data import EpisodeStore, data_hash, open_latents
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.vector import VectorEnv
+from wmlib.fast import has_bf16
 from wmlib.parallel import run
 from wmlib.rollout import Policy, returns
 
@@ -82,8 +83,7 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
         if np.isnan(fitness).all():
             raise FloatingPointError(f"no candidate of generation {generation} has a return that is a number")
         search.tell(candidates, standing(fitness, rounds))
-        logged = [None if np.isnan(value) else value for value in fitness.tolist()]  # JSON has no NaN
-        row = {"generation": generation, "fitness": logged, "rounds": rounds.tolist()}
+        row = {"generation": generation, "fitness": _loggable(fitness), "rounds": rounds.tolist()}
         row["step_size"] = search.strategy.sigma
         row["mean_norm"] = float(np.linalg.norm(search.mean))
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
@@ -128,11 +128,27 @@ def race(config: Config, folder: Path, candidates: np.ndarray, generation: int) 
             order = np.argsort(-total[racing] / driven[racing], kind="stable")  # NaN comes last
             racing = np.sort(racing[order[: (len(racing) + 1) // 2]])
         own = seeds[sum(stages[:number]) :][:tracks]
-        scores = score_candidates(replace(config, evolve=settings), folder, candidates[racing], own, generation, number)
+        scores = _score_round(replace(config, evolve=settings), folder, candidates[racing], own, generation, number)
         total[racing] += tracks * scores
         driven[racing] += tracks
         rounds[racing] = number
     return total / driven, rounds
+
+
+def _score_round(config: Config, folder: Path, candidates, seeds, generation: int, number: int) -> np.ndarray:
+    """`score_candidates`, kept until the next generation, so that a stop costs what one round had driven at most."""
+    path = folder / "controller" / "rounds.json"
+    kept = read_json(path) if path.exists() else {}
+    rounds = kept["rounds"] if kept.get("generation") == generation else []
+    if number >= len(rounds):
+        rounds = [*rounds, _loggable(score_candidates(config, folder, candidates, seeds, generation, number))]
+        write_json(path, {"generation": generation, "rounds": rounds})
+    return np.array(rounds[number], float)
+
+
+def _loggable(scores: np.ndarray) -> list[float | None]:
+    """Scores as JSON holds them, which has no NaN."""
+    return [None if np.isnan(score) else score for score in scores.tolist()]
 
 
 def standing(fitness: np.ndarray, rounds: np.ndarray) -> np.ndarray:
@@ -202,7 +218,9 @@ def open_world(
 @lru_cache(maxsize=1)
 def _world_model(folder: Path, *hashes: str) -> Agent:
     """One agent a worker, loaded again only when its weights change."""
-    return load_world_model(folder)
+    agent = load_world_model(folder)
+    agent.bf16 = has_bf16(torch.device("cpu"))
+    return agent
 
 
 @lru_cache(maxsize=2)

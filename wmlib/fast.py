@@ -9,6 +9,17 @@ from torch import Tensor, nn
 FEW = 5 * 5  # pixels; with more of them torch's own layer is faster
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies in bf16 at twice the rate of fp32 or more; elsewhere V stays in fp32.
+
+    Intel's processors do with AMX alone: their AVX-512 has the instruction, at no more than the rate of fp32.
+    """
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("amx_bf16") or (found.get("avx512_bf16") and "Intel" not in found.get("cpu_name", "")))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def lay_out(encoder: nn.Module) -> None:
     """Lay an encoder's weights in memory as frames lie there, which saves torch from doing it at every call."""
     for weights in encoder.parameters():

@@ -1,6 +1,5 @@
 """Stages 2 and 3: V learns to see, M learns to predict; both resume where they stopped."""
 
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ from wmlib.data import (
     open_latents,
     sequence_batches,
 )  # fmt: skip
+from wmlib.fast import has_bf16
 from wmlib.mdnrnn import MDNRNN, mdnrnn_loss
 from wmlib.parallel import run
 from wmlib.vae import VAE, to_float, vae_loss
@@ -58,7 +58,7 @@ def train_vae(
             seen = vae(x, _generator(seed, step, device))
         recon, mu, logvar = (part.float() for part in seen)  # the loss stays in fp32
         loss, metrics = vae_loss(recon, x, mu, logvar, config.kl_tolerance)
-        _descend(loss, optimizer, step)
+        _descend(loss, optimizer, config, step)
         yield step + 1, {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}}
 
 
@@ -77,30 +77,22 @@ def train_mdnrnn(
     optimizer = optimizer or torch.optim.Adam(trainable, config.learning_rate)
     for step in range(first_step, config.steps):
         loss, metrics = mdnrnn_loss(mdnrnn, Sequences(*(torch.from_numpy(part).to(device) for part in next(batches))))
-        _descend(loss, optimizer, step, clip=config.gradient_clip)
+        _descend(loss, optimizer, config, step)
         yield step + 1, {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}}
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies in bf16 at twice the rate of fp32 or more; elsewhere V trains in fp32.
-
-    Intel's processors do with AMX alone: their AVX-512 has the instruction, at no more than the rate of fp32.
-    """
-    if device.type == "cpu":
-        found = torch.cpu.get_capabilities()
-        return bool(found.get("amx_bf16") or (found.get("avx512_bf16") and "Intel" not in found.get("cpu_name", "")))
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _descend(loss: torch.Tensor, optimizer: torch.optim.Adam, step: int, clip: float = math.inf) -> None:
+def _descend(loss: torch.Tensor, optimizer: torch.optim.Adam, config: VAEConfig | MDNRNNConfig, step: int) -> None:
     if not torch.isfinite(loss):
         raise FloatingPointError(
             f"the loss is {loss.item()} at step {step + 1}; nothing was saved after the last checkpoint"
         )
     optimizer.zero_grad()
     loss.backward()
-    if clip < math.inf:
-        nn.utils.clip_grad_value_(optimizer.param_groups[0]["params"], clip)
+    (group,) = optimizer.param_groups
+    if isinstance(config, MDNRNNConfig):
+        nn.utils.clip_grad_value_(group["params"], config.gradient_clip)
+    if config.learning_rate_end is not None:
+        group["lr"] = config.learning_rate + (config.learning_rate_end - config.learning_rate) * step / config.steps
     optimizer.step()
 
 

@@ -1,0 +1,38 @@
+"""What the fast pixels cost: the shipped agent on the same tracks in the official environment and in ours, paired."""
+
+import numpy as np
+
+from wmlib import parallel
+from wmlib.agent import Agent
+from wmlib.checkpoint import read_json
+from wmlib.config import resolve
+from wmlib.envs.vector import VectorEnv
+from wmlib.evaluate import TRACKS_PER_JOB, summarise
+from wmlib.evolve import input_hashes
+from wmlib.rollout import returns
+
+FOLDER, RESULTS = "data/pretrained/car_racing", "data/results/car_racing.json"
+
+
+def score(seeds: list[int]) -> list[float]:
+    """The agent's return on each track, on our pixels; the noise is the evaluation's."""
+    agent = Agent.load(FOLDER)
+    env = VectorEnv(agent.task.make, len(seeds), agent.task.max_steps)
+    return returns(env, agent, seeds, seeds[0])[0].tolist()
+
+
+def main() -> dict:
+    """Print both means and the mean difference with its interval."""
+    results = read_json(resolve(RESULTS))
+    if not input_hashes(resolve(FOLDER)).items() <= results["weights_sha256"].items():
+        raise ValueError(f"{RESULTS} is about other weights than {FOLDER} holds; run python -m wmlib evaluate first")
+    official = np.array(results["agent"]["returns"])
+    seeds = [results["first_seed"] + i for i in range(len(official))]
+    jobs = [(seeds[i : i + TRACKS_PER_JOB],) for i in range(0, len(seeds), TRACKS_PER_JOB)]
+    fast = np.array([value for values in parallel.run(score, jobs) for value in values])
+    parallel.stop()
+    difference = summarise((fast - official).tolist())
+    low, high = difference["interval"]
+    print(f"official {official.mean():.1f} ± {official.std():.1f}, fast {fast.mean():.1f} ± {fast.std():.1f}")
+    print(f"fast minus official: {difference['mean']:.1f}, mean within {low:.1f} to {high:.1f} over {len(fast)} tracks")
+    return {"official": results["agent"], "fast": summarise(fast.tolist()), "difference": difference}
