@@ -78,7 +78,9 @@ def watch(seen: dict) -> None:
 def main() -> dict:
     """Print when each stage was done and when the mean reached GOAL."""
     kept = RUN.with_name("bench_agent.json")
-    seen = read_json(kept) if RUN.exists() and kept.exists() else {"seconds": 0.0, "done": {}, "killed": [], "scores": {}}
+    seen = (
+        read_json(kept) if RUN.exists() and kept.exists() else {"seconds": 0.0, "done": {}, "killed": [], "scores": {}}
+    )
     while not (RUN / "evaluate.json").exists():
         watch(seen)
     seen["done"].setdefault("evaluate", seen["seconds"])

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.env import timed
+from bench.recipe import drives
 from wmlib import parallel
 from wmlib.agent import Agent, load_config
 from wmlib.checkpoint import write_json
@@ -78,12 +79,10 @@ def origin(env: gym.Env, v: OriginV, m: OriginM, seed: int) -> int:
 def main() -> dict:
     """Print both rates, round by round, and their ratio."""
     config = load_config(FOLDER)
-    config = replace(config, evolve=replace(LAPTOP.evolve, max_steps=STEPS, first_steps=None, growth=None, patience=None))
+    config = replace(
+        config, evolve=replace(LAPTOP.evolve, max_steps=STEPS, first_steps=None, growth=None, patience=None)
+    )
     settings, mean = config.evolve, Agent.load(FOLDER).params[0].numpy().astype(float)
-    racing, drives = settings.popsize, settings.popsize * settings.tracks
-    for tracks in settings.halving:
-        racing = (racing + 1) // 2
-        drives += racing * tracks
     env, v, m = gym.make("CarRacing-v3", render_mode="rgb_array"), OriginV(), OriginM()
     rates: dict[str, list[float]] = {"origin": [], "ours": []}
     with tempfile.TemporaryDirectory() as name:
@@ -97,9 +96,9 @@ def main() -> dict:
             theirs, steps = timed(origin, env, v, m, number)
             if number > 0:  # the first round starts the workers and makes the worlds
                 rates["origin"].append(steps / theirs)
-                rates["ours"].append(drives * STEPS / ours)
+                rates["ours"].append(drives(settings) * STEPS / ours)
                 print(f"origin {rates['origin'][-1]:7.1f}   ours {rates['ours'][-1]:7.1f} steps a second", flush=True)
     parallel.stop()
     ratio = statistics.median(rates["ours"]) / statistics.median(rates["origin"])
     print(f"ours takes {ratio:.1f} times as many steps a second")
-    return {"steps": STEPS, "drives_in_a_generation": drives, "steps_per_second": rates, "ratio": ratio}
+    return {"steps": STEPS, "drives_in_a_generation": drives(settings), "steps_per_second": rates, "ratio": ratio}

@@ -8,7 +8,7 @@ import pytest
 from figures.draw import score_text
 from wmlib.agent import Agent, load_config
 from wmlib.checkpoint import file_hash, load_weights, read_json, read_lines
-from wmlib.config import EVALUATE_SEEDS, LAPTOP, resolve
+from wmlib.config import EVALUATE_SEEDS, resolve
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.evaluate import summarise
 from wmlib.evolve import Search, replay
@@ -51,7 +51,8 @@ def test_the_continued_search_goes_on_from_the_shipped_one():
     folder = resolve("data/continued/car_racing")
     log = (folder / "controller" / "generations.jsonl").read_bytes()
     assert log.startswith((PRETRAINED / "controller" / "generations.jsonl").read_bytes())
-    search, hashes = Search(LAPTOP.evolve, 867, LAPTOP.seed), read_json(folder / "evaluate.json")["weights_sha256"]
+    shipped, hashes = load_config(PRETRAINED), read_json(folder / "evaluate.json")["weights_sha256"]
+    search = Search(shipped.evolve, 867, shipped.seed)
     for row in read_lines(folder / "controller" / "generations.jsonl"):
         search.tell(search.ask(), np.array(row["fitness"]))
     assert np.allclose(search.mean, load_weights(folder / "controller")["params"].numpy(), atol=1e-6)

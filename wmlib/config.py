@@ -32,17 +32,13 @@ def _check(holds: bool, complaint: str) -> None:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """Real episodes, the data of V and M: driven by a random policy and then, in a second round, by an agent.
-
-    That agent has a run of its own, RUN/first, made with the preset that `first_round` names: the paper's iterative
-    training (section 5). So V and M also see the road as one who stays on it does.
-    """
+    """Real episodes, the data of V and M, and who drives them; two rounds: iterative training (paper, section 5)."""
 
     episodes: int
     max_steps: int
     policy: str  # one of RANDOM_POLICIES
-    first_round: str | None = None  # a preset; its agent drives so many more:
-    agent_episodes: int = 0
+    first_round: str | None = None  # the preset of the agent in RUN/first that drives a second round:
+    agent_episodes: int = 0  # so many more
 
     def __post_init__(self):
         together = (self.first_round is None) == (self.agent_episodes == 0)
@@ -153,18 +149,14 @@ class Config:
 
     def __post_init__(self):
         remembers, dreams = {"h", "c"} & set(self.controller.parts), self.evolve.world == "dream"
-        _check(
-            bool(self.mdnrnn) or not remembers, f"C reads {self.controller.reads!r}, but there is no M: mdnrnn is None"
-        )
-        _check(
-            not dreams or (self.mdnrnn is not None and self.mdnrnn.outcome),
-            "world='dream' needs an M with outcome=True: without reward and end there is nothing to learn from",
-        )
+        lacking = f"C reads {self.controller.reads!r}, but there is no M: mdnrnn is None"
+        _check(self.mdnrnn is not None or not remembers, lacking)
+        blind = "world='dream' needs an M with outcome=True: without reward and end there is nothing to learn from"
+        _check(not dreams or (self.mdnrnn is not None and self.mdnrnn.outcome), blind)
 
 
 QUICK = Config(
-    preset="quick",
-    seed=0,
+    preset="quick", seed=0,
     collect=CollectConfig(episodes=24, max_steps=300, policy="brownian"),
     vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=32, learning_rate=1e-3, steps=350),
     mdnrnn=MDNRNNConfig(
@@ -178,19 +170,16 @@ QUICK = Config(
     evaluate=EvaluateConfig(episodes=10),
 )  # fmt: skip
 
+LAPTOP_M = MDNRNNConfig(
+    hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
+    learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=2_400,
+)  # fmt: skip
+
 LAPTOP = Config(
-    preset="laptop",
-    seed=0,
-    collect=CollectConfig(
-        episodes=350, max_steps=1_000, policy="brownian", first_round="first", agent_episodes=160,
-    ),
-    vae=VAEConfig(
-        z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=1e-3, learning_rate_end=0.0, steps=5_000,
-    ),
-    mdnrnn=MDNRNNConfig(
-        hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
-        learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=2_400,
-    ),
+    preset="laptop", seed=0,
+    collect=CollectConfig(episodes=350, max_steps=1_000, policy="brownian", first_round="first", agent_episodes=160),
+    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=1e-3, steps=5_000, learning_rate_end=0.0),
+    mdnrnn=LAPTOP_M,
     controller=ControllerConfig(reads="mu h"),
     evolve=EvolveConfig(
         popsize=64, tracks=2, halving=(2, 6), generations=60, sigma0=0.14, sigma_end=0.03, decay=36,
@@ -202,16 +191,11 @@ LAPTOP = Config(
 # The agent of LAPTOP's first round: rough, but it stays on the road for a while, which no random policy does.
 FIRST = replace(
     LAPTOP, preset="first", seed=1, collect=CollectConfig(episodes=150, max_steps=1_000, policy="brownian"),
-    vae=replace(LAPTOP.vae, steps=1_500),
-    mdnrnn=MDNRNNConfig(
-        hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
-        learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=400,
-    ),
+    vae=replace(LAPTOP.vae, steps=1_500), mdnrnn=replace(LAPTOP_M, steps=400), evaluate=EvaluateConfig(episodes=10),
     evolve=replace(
         LAPTOP.evolve, popsize=32, halving=(2, 4), generations=14, sigma_end=0.07, decay=14, growth=14,
         select_every=14, select_tracks=16,
     ),
-    evaluate=EvaluateConfig(episodes=10),
 )  # fmt: skip
 
 PAPER = Config(
@@ -290,8 +274,7 @@ def from_dict(values: dict) -> Config:
 
 
 def _build(cls, values: dict):
-    if not isinstance(values, dict):
-        raise ValueError(f"a configuration of another version: {cls.__name__} must be an object, got {values!r}")
+    _check(isinstance(values, dict), f"a configuration of another version: {cls.__name__} is no object: {values!r}")
     kinds = {field.name: field.type for field in fields(cls)}
     needed = {field.name for field in fields(cls) if field.default is MISSING}
     for what, odd in {"unknown": set(values) - set(kinds), "missing": needed - set(values)}.items():
