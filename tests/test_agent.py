@@ -161,7 +161,7 @@ def test_a_population_drives_as_its_policies_do_alone(tracks):
 def test_in_bf16_the_actions_are_nearly_the_same():
     agent = agent_of(candidates(1), noiseless=True)
     exact = drive(agent, 3)
-    agent.bf16 = True
+    agent.vae.bfloat16()
     rough = drive(agent, 3)
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - exact).max() < 0.02

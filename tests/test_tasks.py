@@ -78,7 +78,9 @@ def test_the_fitness_of_a_dream_is_what_the_dream_paid(run):
 
 def test_the_fitness_of_a_real_drive_is_what_the_game_paid_however_long_the_drive(run):
     agent = load_world_model(run)
-    agent.params, agent.bf16 = load_weights(run / "controller")["params"][None], has_bf16(torch.device("cpu"))
+    agent.params = load_weights(run / "controller")["params"][None]
+    if has_bf16(torch.device("cpu")):
+        agent.vae.bfloat16()
     noise, lengths = int(np.random.SeedSequence([1]).generate_state(1)[0]), []
     for steps in (5, 40):  # a worker keeps its world from one horizon to the next
         settings = replace(toy.REAL.evolve, max_steps=steps, patience=None)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from wmlib.fast import ConvTranspose2d
+from wmlib.fast import Conv2d, ConvTranspose2d
 from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8, vae_loss
 
 
@@ -47,6 +47,18 @@ def test_patches_are_torchs_transposed_convolution_and_so_are_their_gradients(si
         torch.autograd.grad(layer(x), inputs, direction), torch.autograd.grad(expected, inputs, direction)
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [4, 6, 7, 9])
+def test_a_convolution_to_few_pixels_in_bf16_is_torchs(side):
+    torch.manual_seed(0)
+    layer = Conv2d(6, 8, kernel_size=4, stride=2)
+    x = torch.randn(3, 6, side, side)
+    exact = torch.nn.functional.conv2d(x, layer.weight, layer.bias, stride=2)
+    with torch.inference_mode():
+        rough = layer.bfloat16()(x.bfloat16())
+    assert rough.shape == exact.shape and rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.float(), exact, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("z_size, count", [(32, 4_348_547), (64, 4_446_915)])

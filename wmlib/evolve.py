@@ -219,7 +219,8 @@ def open_world(
 def _world_model(folder: Path, *hashes: str) -> Agent:
     """One agent a worker, loaded again only when its weights change."""
     agent = load_world_model(folder)
-    agent.bf16 = has_bf16(torch.device("cpu"))
+    if has_bf16(torch.device("cpu")):
+        agent.vae.bfloat16()
     return agent
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmlib.fast import ConvTranspose2d  # torch.nn.ConvTranspose2d, only faster on few pixels
+from wmlib.fast import Conv2d, ConvTranspose2d  # torch.nn's, only faster on few pixels
 
 
 def to_float(obs: np.ndarray) -> Tensor:
@@ -35,7 +35,7 @@ class VAE(nn.Module):
             nn.Conv2d(3, 32, kernel_size=4, stride=2), nn.ReLU(),     # (B, 32, 31, 31)
             nn.Conv2d(32, 64, kernel_size=4, stride=2), nn.ReLU(),    # (B, 64, 14, 14)
             nn.Conv2d(64, 128, kernel_size=4, stride=2), nn.ReLU(),   # (B, 128, 6, 6)
-            nn.Conv2d(128, 256, kernel_size=4, stride=2), nn.ReLU(),  # (B, 256, 2, 2)
+            Conv2d(128, 256, kernel_size=4, stride=2), nn.ReLU(),     # (B, 256, 2, 2)
             nn.Flatten(),                                             # (B, 1024)
         )  # fmt: skip
         self.to_mu = nn.Linear(1024, z_size)

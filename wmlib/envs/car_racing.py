@@ -33,6 +33,7 @@ FULL_ZOOM = stock.ZOOM * stock.SCALE  # window pixels per world unit once the ca
 TEXELS = 2.4  # per world unit: a texel is then a little smaller than a stock pixel at full zoom
 LEVELS = 5  # the texture and its halves: the camera starts about 2**4 times higher than it ends
 SIDE = round(2 * stock.PLAYFIELD * TEXELS)
+LINE = 16  # texels in a line of the processor's cache
 SHIFT = 4  # cv2 takes corners as integers with this many fractional bits
 
 # The car is drawn on the 8x12 stock pixels around it, enlarged until a pixel is nearly one of the window.
@@ -152,12 +153,12 @@ class FastCarRacing(stock.CarRacing):
         cos = math.cos(self.car.hull.angle) * texels / zoom
         sin = math.sin(self.car.hull.angle) * texels / zoom
         right, up = PIXEL_W / 2 - CAR_X, CAR_Y - PIXEL_H / 2  # the first pixel's centre, seen from the car
-        pixel_to_texel = np.array([
-            [cos * PIXEL_W, sin * PIXEL_H, x + cos * right - sin * up],
-            [sin * PIXEL_W, -cos * PIXEL_H, y + sin * right + cos * up],
-        ])  # fmt: skip
+        column = cos * PIXEL_W, sin * PIXEL_H, x + cos * right - sin * up
+        row = sin * PIXEL_W, -cos * PIXEL_H, y + sin * right + cos * up
+        # In a vector no texture stays in the cache: one sweep fetches what the warp would wait for line by line.
+        self.levels[level][span(*row), span(*column, LINE), 0].max(initial=0)
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-        return cv2.warpAffine(self.levels[level], pixel_to_texel, (STOCK_W, STOCK_H), flags=flags)
+        return cv2.warpAffine(self.levels[level], np.array([column, row]), (STOCK_W, STOCK_H), flags=flags)
 
     def _draw_car(self, background, zoom):
         """Return background, uint8 (12, 8, 4), with the car on it."""
@@ -215,6 +216,13 @@ def white_patch(phase):
     if math.sin(end) > 0:
         back = math.copysign(1, back)
     return front, back
+
+
+def span(per_pixel_right, per_pixel_down, start, step=1):
+    """Return the slice of a texture's rows, or columns, that the view runs through."""
+    right, down = per_pixel_right * STOCK_W, per_pixel_down * STOCK_H
+    low = start + min(right, 0) + min(down, 0)
+    return slice(max(int(low), 0), max(int(low + abs(right) + abs(down)) + 2, 0), step)
 
 
 @functools.cache
