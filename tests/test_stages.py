@@ -182,13 +182,27 @@ def test_an_edited_log_is_refused(whole_run):
 
 
 def test_a_controller_evolved_on_another_m_is_refused(whole_run):
-    folder = whole_run["whole"].with_name("other_m")
-    shutil.copytree(whole_run["whole"], folder)
+    folder = shutil.copytree(whole_run["whole"], whole_run["whole"].with_name("other_m"))
+    change_m(folder)
+    with pytest.raises(ValueError, match="evolved on another V or M"):
+        next(evolve.evolve(TINY, folder))
+
+
+def test_an_m_that_changes_under_a_running_search_stops_it(whole_run, tmp_path):
+    folder = shutil.copytree(whole_run["whole"], tmp_path / "run")
+    checkpoint.keep_lines(folder / "controller" / "generations.jsonl", 2)
+    search = evolve.evolve(TINY, folder)
+    assert next(search)[0] == 3
+    change_m(folder)
+    with pytest.raises(ValueError, match="evolved on another V or M"):
+        next(search)
+    assert len(checkpoint.read_lines(folder / "controller" / "generations.jsonl")) == 3
+
+
+def change_m(folder):
     tensors = checkpoint.load_weights(folder / "mdnrnn")
     tensors["to_mixture.bias"] += 1
     checkpoint.save_weights(folder / "mdnrnn", tensors, checkpoint.read_json(folder / "mdnrnn" / "meta.json"))
-    with pytest.raises(ValueError, match="evolved on another V or M"):
-        next(evolve.evolve(TINY, folder))
 
 
 def test_fitness_is_the_return_of_each_candidate_alone(whole_run):

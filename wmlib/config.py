@@ -241,7 +241,7 @@ PAPER = Config(
 # The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
 V_ONLY = replace(
     LAPTOP, preset="v-only", mdnrnn=None, controller=ControllerConfig(reads="z"),
-    evolve=replace(LAPTOP.evolve, popsize=24, generations=60, decay=50),
+    evolve=replace(LAPTOP.evolve, popsize=32, halving=(2, 4), generations=24, sigma0=0.1, decay=24, select_every=8),
 )  # fmt: skip
 
 PRESETS = {config.preset: config for config in (QUICK, FIRST, LAPTOP, PAPER, V_ONLY)}

@@ -82,6 +82,7 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
         fitness, rounds = race(config, folder, candidates, generation)
         if np.isnan(fitness).all():
             raise FloatingPointError(f"no candidate of generation {generation} has a return that is a number")
+        _check_inputs(config, folder)  # V and M may have been changed meanwhile
         search.tell(candidates, standing(fitness, rounds))
         row = {"generation": generation, "fitness": _loggable(fitness), "rounds": rounds.tolist()}
         row["step_size"] = search.strategy.sigma
