@@ -15,7 +15,7 @@ import numpy as np
 
 from wmlib.checkpoint import read_json, write_json
 from wmlib.cli import chain, is_evolved, wanted
-from wmlib.config import FIRST, LAPTOP, Config, resolve
+from wmlib.config import FIRST, LAPTOP, ROOT, Config, resolve
 
 RUN = resolve("runs/bench_agent")
 GOAL = 900  # the score of the mean on selection tracks whose moment is asked for
@@ -49,8 +49,8 @@ def stages() -> Iterator[tuple[str, Config, Path, str]]:
 
 def watch(seen: dict) -> None:
     """Start the command, note what is done, and kill it in the middle of a stage that was not interrupted yet."""
-    command = [sys.executable, "-m", "wmlib", "agent", "--preset", "laptop", "--run", str(RUN)]
-    process, last = subprocess.Popen(command), time.time()
+    command = [sys.executable, "-m", "wmlib", "agent", "--preset", "laptop", "--run", "runs/bench_agent"]
+    process, last = subprocess.Popen(command, cwd=ROOT), time.time()
     try:
         while process.poll() is None:
             time.sleep(1)
