@@ -244,7 +244,7 @@ V_ONLY = replace(
     evolve=replace(LAPTOP.evolve, popsize=32, halving=(2, 4), generations=24, sigma0=0.1, decay=24, select_every=8),
 )  # fmt: skip
 
-PRESETS = {config.preset: config for config in (QUICK, FIRST, LAPTOP, PAPER, V_ONLY)}
+PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY, FIRST)}
 
 
 def get_preset(name: str) -> Config:
