@@ -94,12 +94,12 @@ class Agent:
         """
         if active is not None and len(active) != len(state.h):
             raise ValueError(f"active has {len(active)} entries for a state of {len(state.h)} environments")
-        rows = torch.arange(len(state.h)) if active is None else torch.from_numpy(np.flatnonzero(active))
-        x = to_float(np.asarray(obs))
-        if len(x) != len(state.h):
-            raise ValueError(f"{len(x)} observations for a state of {len(state.h)} environments")
+        obs, rows = np.asarray(obs), np.arange(len(state.h)) if active is None else np.flatnonzero(active)
+        if obs.ndim == 4 and len(obs) != len(state.h):
+            raise ValueError(f"{len(obs)} observations for a state of {len(state.h)} environments")
+        x = to_float(obs[rows])
         mu, logvar = torch.zeros_like(state.z), torch.zeros_like(state.z)
-        codes = self.vae.encode(x[rows].to(self.vae.to_mu.weight.dtype))
+        codes = self.vae.encode(x.to(self.vae.to_mu.weight.dtype))
         mu[rows], logvar[rows] = (code.float() for code in codes)
         z = mu if "mu" in self.reads else self.vae.sample(mu, logvar, state.generator)
         action = self.choose(z, state.h, state.c)

@@ -125,15 +125,11 @@ class FastCarRacing(stock.CarRacing):
         return cv2.cvtColor(image, cv2.COLOR_RGBA2RGB)
 
     def _paint_world(self):
-        """Paint grass and road in stock's order, then halve the picture for the views from higher up."""
-        np.copyto(self.levels[0], grass())
+        """Paint grass and road in stock's order; copies that drive the same track are painted once."""
         corners = np.array([corners for corners, _ in self.road_poly])
-        # cv2's smooth outlines add 0.67 texels all round, pygame's polygons 0.07; the front end is painted over.
-        polygons = to_texels(corners, sides=0.6, front=0, back=0.6)
-        for polygon, (_, color) in zip(polygons, self.road_poly, strict=True):
-            cv2.fillConvexPoly(self.levels[0], polygon, shown(color), cv2.LINE_AA, SHIFT)
-        for fine, coarse in zip(self.levels, self.levels[1:]):
-            cv2.resize(fine, coarse.shape[:2], dst=coarse, interpolation=cv2.INTER_AREA)
+        colors = np.array([color for _, color in self.road_poly])
+        for mine, painted in zip(self.levels, painted_world(corners.tobytes(), colors.tobytes()), strict=True):
+            np.copyto(mine, painted)
         is_tile = [isinstance(color, np.ndarray) for _, color in self.road_poly]  # a kerb's colour is a tuple
         # Repainted with hard edges, which stay clear of the grass.
         self.repaints = to_texels(corners[is_tile], sides=1.0, front=0.5, back=0.5)
@@ -234,6 +230,21 @@ def grass():
         for column in range(0, SIDE, 2 * patch):
             texture[row : row + patch, column : column + patch] = shown((102, 230, 102))
     return texture
+
+
+@functools.lru_cache(maxsize=6)
+def painted_world(corners, colors):
+    """Return the texture with a road and its halves, for the views from higher up; the road comes as arrays' bytes."""
+    levels = [grass().copy()]
+    corners, colors = np.frombuffer(corners).reshape(-1, 4, 2), np.frombuffer(colors).reshape(-1, 3)
+    # cv2's smooth outlines add 0.67 texels all round, pygame's polygons 0.07; the front end is painted over.
+    polygons = to_texels(corners, sides=0.6, front=0, back=0.6)
+    for polygon, color in zip(polygons, colors, strict=True):
+        cv2.fillConvexPoly(levels[0], polygon, shown(color), cv2.LINE_AA, SHIFT)
+    for _ in range(1, LEVELS):
+        height, width = levels[-1].shape[:2]
+        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+    return levels
 
 
 def to_texels(corners, sides, front, back):
