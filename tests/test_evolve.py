@@ -118,6 +118,24 @@ def test_a_log_with_rounds_and_a_null_replays_to_the_same_mean(scored, tmp_path,
     assert search.generation == 4 and np.linalg.norm(search.mean) == pytest.approx(rows[-1]["mean_norm"], rel=1e-12)
 
 
+def test_the_mean_that_scored_best_is_kept_at_the_end_even_after_a_stop_before_that(scored, tmp_path, monkeypatch):
+    monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
+    monkeypatch.setattr(evolve, "input_hashes", lambda folder: {})
+    scores = iter([[900.0, 100.0], [480.0, 490.0]])  # after generations 2 and 4
+    monkeypatch.setattr(evolve, "score_mean", lambda *args: next(scores))
+    for done, _ in evolve.evolve(TINY, tmp_path):
+        params = checkpoint.load_weights(tmp_path / "controller")["params"].numpy()
+        assert params == pytest.approx(replay(TINY, tmp_path).mean, abs=1e-6)
+        if done == 4:  # stopped before the end is tidied up
+            break
+    for _ in range(2):
+        assert list(evolve.evolve(TINY, tmp_path)) == []
+        meta = checkpoint.read_json(tmp_path / "controller" / "meta.json")
+        assert (meta["generation"], meta["chosen"]) == (4, 2)
+        params = checkpoint.load_weights(tmp_path / "controller")["params"].numpy()
+        assert params == pytest.approx(replay(TINY, tmp_path, 2).mean, abs=1e-6)
+
+
 def test_a_generation_without_a_single_number_stops_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
     monkeypatch.setattr(evolve, "score_candidates", lambda config, folder, candidates, *_: candidates[:, 0] * np.nan)

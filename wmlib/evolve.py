@@ -70,6 +70,8 @@ class Search:
 def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     """Evolve C on a run's V and M, on all cores, and keep the log and the mean in `folder`/controller.
 
+    Kept is the newest mean and, once all generations are done, the one that scored best on the selection's tracks.
+
     Yields the number of generations done and the last one's row: fitness of every candidate, step size, norm of the
     mean and, every `select_every` generations, the mean's score on tracks of its own. A stopped evolution goes on where
     it was, by replaying its log. Raises ValueError when the log was made with another V or M.
@@ -91,8 +93,13 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
             row["selection"] = score_mean(config, folder, search.mean)
         append_line(log, row)
-        _save_mean(config, folder, search, started)
+        _save_mean(config, folder, search, search.generation, started)
         yield search.generation, row
+    scored = [row for row in read_lines(log) if "selection" in row]
+    best = max(scored, key=lambda row: np.mean(row["selection"]))["generation"] + 1
+    kept = read_json(meta) if meta.exists() else {}
+    if (kept.get("generation"), kept.get("chosen")) != (search.generation, best):
+        _save_mean(config, folder, replay(config, folder, best), search.generation, started)
 
 
 def replay(config: Config, folder: Path, generations: int | None = None) -> Search:
@@ -250,8 +257,8 @@ def _check_inputs(config: Config, folder: Path) -> None:
         raise ValueError(f"{other}; delete that folder or start another run")
 
 
-def _save_mean(config: Config, folder: Path, search: Search, started: float) -> None:
-    meta = describe(
-        started, config=to_dict(config), seed=config.seed, generation=search.generation, **input_hashes(folder)
-    )
+def _save_mean(config: Config, folder: Path, search: Search, generation: int, started: float) -> None:
+    """Keep the mean of a search, which may be an earlier one than the `generation` generations that are done."""
+    done = {"generation": generation, "chosen": search.generation, **input_hashes(folder)}
+    meta = describe(started, config=to_dict(config), seed=config.seed, **done)
     save_weights(folder / "controller", {"params": torch.from_numpy(search.mean).float()}, meta)
