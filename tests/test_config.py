@@ -70,6 +70,8 @@ CONTRADICTIONS = {
     "every other number at least 1": lambda: replace(QUICK.evolve, select_every=0),
     "step sizes are positive": lambda: replace(QUICK.evolve, sigma_end=-0.05),
     "first_steps and growth go together: got first_steps=300": lambda: replace(QUICK.evolve, first_steps=300),
+    "look_ahead is at least 2 and within sequence_length, got 1": lambda: replace(QUICK.mdnrnn, look_ahead=1),
+    "look_ahead is at least 2 and within sequence_length, got 65": lambda: replace(QUICK.mdnrnn, look_ahead=65),
     "each round of halving has 1 track or more": lambda: replace(QUICK.evolve, halving=(2, 0)),
     "no world 'mars'; choose real or dream": lambda: replace(QUICK.evolve, world="mars"),
     "temperature must be a positive number": lambda: replace(QUICK.evolve, temperature=0.0),

@@ -252,9 +252,9 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
         sample_mixture(random_mixture(1, 1, 1, 2), temperature)
 
 
-def predicting(outcome=True):
+def predicting(outcome=True, look_ahead=None):
     torch.manual_seed(0)
-    return MDNRNN(4, 3, 6, 2, outcome)
+    return MDNRNN(4, 3, 6, 2, outcome, look_ahead)
 
 
 def sequences(B=3, T=5, steps=(5, 2, 4), ends=(True, False, True)):
@@ -292,6 +292,27 @@ def test_the_loss_is_the_mean_over_real_steps_by_hand(outcome):
     means = {name: sum(values) / len(values) for name, values in expected.items()}
     assert {name: value.item() for name, value in parts.items()} == pytest.approx(means, rel=1e-4)
     assert loss.item() == pytest.approx(sum(means.values()), rel=1e-4)
+
+
+def test_looking_ahead_adds_the_likelihood_of_the_z_that_comes_so_many_steps_later():
+    mdnrnn, pieces = predicting(False, look_ahead=3), sequences()
+    h, _ = mdnrnn.memory(pieces.z[:, :-1], pieces.action)
+    expected = []
+    for b, steps in enumerate((5, 2, 4)):
+        for t in range(steps - 2):  # from h[t], which has seen z[t], to z[t + 3]
+            mu, logsigma = mdnrnn.to_ahead(h[b, t]).chunk(2)
+            expected += (-torch.distributions.Normal(mu, logsigma.exp()).log_prob(pieces.z[b, t + 3])).tolist()
+    loss, parts = mdnrnn_loss(mdnrnn, pieces)
+    assert len(expected) == 4 * (3 + 0 + 2)
+    assert parts["ahead"].item() == pytest.approx(sum(expected) / len(expected), rel=1e-4)
+    assert parts["nll"].item() == pytest.approx(mdnrnn_loss(predicting(False), pieces)[1]["nll"].item(), rel=1e-6)
+    assert loss.item() == pytest.approx((parts["nll"] + parts["ahead"]).item(), rel=1e-6)
+
+
+def test_an_m_that_does_not_look_ahead_says_so():
+    assert not any("ahead" in name for name in predicting().state_dict())
+    with pytest.raises(ValueError, match="predicts the next z alone.*look_ahead"):
+        predicting().ahead(torch.zeros(1, 1, 6))
 
 
 def test_what_stands_in_the_filling_does_not_matter_and_gets_no_gradient():

@@ -144,7 +144,8 @@ def new_models(config: Config) -> tuple[VAE, MDNRNN | None, Controller]:
     action_size, memory, mdnrnn = get_task(config.task).action_size, config.mdnrnn, None
     vae = VAE(config.vae.z_size)
     if memory:
-        mdnrnn = MDNRNN(vae.z_size, action_size, memory.hidden_size, memory.num_mixtures, memory.outcome)
+        asked = memory.outcome, memory.look_ahead
+        mdnrnn = MDNRNN(vae.z_size, action_size, memory.hidden_size, memory.num_mixtures, *asked)
     H = memory.hidden_size if memory else 0
     widths = {"mu": vae.z_size, "z": vae.z_size, "h": H, "c": H}
     inputs = sum(widths[part] for part in config.controller.parts)

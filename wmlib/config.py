@@ -71,6 +71,11 @@ class MDNRNNConfig:
     steps: int
     outcome: bool = False  # whether M predicts reward and end as well
     learning_rate_end: float | None = None  # reached evenly at the last step; None keeps learning_rate
+    look_ahead: int | None = None  # steps to a further z that M predicts while it trains; None: the next z alone
+
+    def __post_init__(self):
+        fits = self.look_ahead is None or 2 <= self.look_ahead <= self.sequence_length
+        _check(fits, f"look_ahead is at least 2 and within sequence_length, got {self.look_ahead}")
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ QUICK = Config(
 
 LAPTOP_M = MDNRNNConfig(
     hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
-    learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=2_400,
+    learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=2_400, look_ahead=8,
 )  # fmt: skip
 
 LAPTOP = Config(
@@ -199,8 +204,7 @@ FIRST = replace(
 )  # fmt: skip
 
 PAPER = Config(
-    preset="paper",
-    seed=0,
+    preset="paper", seed=0,
     collect=CollectConfig(
         episodes=10_000,  # [P] 2.1 and 3.2: 10,000 rollouts of a random policy
         max_steps=1_000,  # [C] extract.py
@@ -214,8 +218,7 @@ PAPER = Config(
         steps=100_000,  # [P] A.1: one epoch over 10 million frames
     ),
     mdnrnn=MDNRNNConfig(
-        hidden_size=256,  # [P] A.2
-        num_mixtures=5,  # [P] A.2
+        hidden_size=256, num_mixtures=5,  # [P] A.2
         batch_size=100,  # [C] rnn_train.py
         sequence_length=999,  # [C] rnn_train.py
         learning_rate=1e-3,  # [C] rnn_train.py
@@ -224,19 +227,17 @@ PAPER = Config(
         steps=4_000,  # [C] rnn_train.py; [P] A.2 says 20 epochs
     ),
     evolve=EvolveConfig(
-        popsize=64,  # [P] A.4
-        tracks=16,  # [P] A.4
+        popsize=64, tracks=16,  # [P] A.4
         generations=1_800,  # [P] 3.3
         sigma0=0.1,  # [C] train.py
-        sigma_end=None,  # [P] A.4: CMA-ES's own step-size control
-        decay=None,
+        sigma_end=None, decay=None,  # [P] A.4: CMA-ES's own step-size control
         max_steps=1_000,  # [C]
         select_every=25,  # [P] A.4
         select_tracks=1_024,  # [P] A.4
         patience=None,
     ),
     evaluate=EvaluateConfig(episodes=100),  # [P] 3.3
-)
+)  # fmt: skip
 
 # The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
 V_ONLY = replace(

@@ -30,7 +30,9 @@ class Mixture(NamedTuple):
 class MDNRNN(nn.Module):
     """p(z[t+1] | z[t], action[t], h[t]) as a factorised mixture of Gaussians; with `outcome`, reward and end as well.
 
-    h[t] is what M knew before z[t] and action[t]; the outputs are read from the h that follows.
+    h[t] is what M knew before z[t] and action[t]; the outputs are read from the h that follows. With `look_ahead` M is
+    also trained to tell z[t + look_ahead], which nobody asks it for later: what moves too little in one step to be
+    worth remembering, such as the car's speed, moves enough in several (not in the paper).
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class MDNRNN(nn.Module):
         hidden_size: int = 256,
         num_mixtures: int = 5,
         outcome: bool = False,
+        look_ahead: int | None = None,
     ):
         super().__init__()
         self.z_size, self.num_mixtures = z_size, num_mixtures
@@ -48,6 +51,7 @@ class MDNRNN(nn.Module):
         nn.init.zeros_(self.lstm.get_parameter("bias_hh_l0")).requires_grad_(False)
         self.to_mixture = nn.Linear(hidden_size, 3 * z_size * num_mixtures)
         self.to_outcome = nn.Linear(hidden_size, 2) if outcome else None
+        self.look_ahead, self.to_ahead = look_ahead, nn.Linear(hidden_size, 2 * z_size) if look_ahead else None
 
     @property
     def hidden_size(self) -> int:
@@ -70,6 +74,16 @@ class MDNRNN(nn.Module):
         B, T, _ = h.shape
         parts = self.to_mixture(h).view(B, T, 3, self.z_size, self.num_mixtures)
         return Mixture(*parts.unbind(dim=2))
+
+    def ahead(self, h: Tensor) -> Mixture:
+        """One Gaussian for each latent of z[t + look_ahead]: h (B, T, H) to a Mixture with K = 1.
+
+        Raises ValueError for an M that was built without look_ahead.
+        """
+        if self.to_ahead is None:
+            raise ValueError("this M predicts the next z alone; build and train it with look_ahead")
+        mu, logsigma = self.to_ahead(h)[..., None].chunk(2, dim=2)
+        return Mixture(torch.zeros_like(mu), mu, logsigma)
 
     def outcome(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """What the action brings: h (B, T, H) to the reward and the logit of "terminated", each (B, T) (paper, 4.2).
@@ -98,15 +112,21 @@ def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
 
 
 def mdnrnn_loss(mdnrnn: MDNRNN, sequences: Sequences) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean of -log p(z[t+1]) over latents and real steps (paper, A.2), plus the outcome's loss where M predicts it.
+    """The mean of -log p(z[t+1]) over latents and real steps (paper, A.2), plus the losses of what else M predicts.
 
     sequences: as tensors, z (B, T+1, Z), the others (B, T, ...); steps where the mask is False count nothing.
-    Returns the loss and its parts: `nll` and, with outcome, `reward` (squared error) and `terminated` (cross-entropy).
+    Returns the loss and its parts: `nll`; with look_ahead `ahead`, the mean of -log p(z[t + look_ahead]); with outcome
+    `reward` (squared error) and `terminated` (cross-entropy).
     """
     h, _ = mdnrnn.memory(sequences.z[:, :-1], sequences.action)
     real = sequences.mask  # (B, T)
     loss = mixture_nll(mdnrnn.mixture(h), sequences.z[:, 1:])[real].mean()
-    parts = {"nll": loss.detach()}
+    parts = {"nll": loss}
+    if mdnrnn.look_ahead is not None:
+        k = mdnrnn.look_ahead
+        nll = mixture_nll(mdnrnn.ahead(h[:, : real.shape[1] - k + 1]), sequences.z[:, k:])
+        parts["ahead"] = nll[real[:, k - 1 :]].mean()
+        loss = loss + parts["ahead"]
     if mdnrnn.to_outcome is not None:
         reward, logit = mdnrnn.outcome(h)
         end, weight = sequences.terminated[real].float(), torch.tensor(END_WEIGHT, device=h.device)
@@ -115,8 +135,8 @@ def mdnrnn_loss(mdnrnn: MDNRNN, sequences: Sequences) -> tuple[Tensor, dict[str,
             "terminated": F.binary_cross_entropy_with_logits(logit[real], end, pos_weight=weight),
         }
         loss = loss + sum(outcome.values())
-        parts |= {name: part.detach() for name, part in outcome.items()}
-    return loss, parts
+        parts |= outcome
+    return loss, {name: part.detach() for name, part in parts.items()}
 
 
 def sample_mixture(mixture: Mixture, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
