@@ -33,6 +33,9 @@ M_VARIANTS = {
     "the paper's rate, constant": replace(M, learning_rate=1e-3, learning_rate_end=None),
     "a third of the rate": replace(M, learning_rate=3e-3),
     "longer pieces, fewer of them": replace(M, sequence_length=400, batch_size=16),
+    "the next z alone": replace(M, look_ahead=None),
+    "a z that comes sooner": replace(M, look_ahead=3),
+    "a z that comes later": replace(M, look_ahead=20),
     "reward and end as well": replace(M, outcome=True),
     "random drives alone": M,
 }

@@ -1,7 +1,7 @@
-"""What matters in the search for C: LAPTOP with one thing changed, on the shipped V and M, two seeds each.
+"""What matters in the search for C: a short search with one thing changed, on the shipped V and M, two seeds each.
 
-Every variant may drive as many steps as LAPTOP's first GENERATIONS generations ask for; then its mean is scored on the
-selection's tracks. An interrupted bench goes on where it was: its evolutions lie in runs/recipe.
+Every variant may drive as many steps as BASE asks for; then its mean is scored on the selection's tracks. Stopped, the
+bench goes on where it was: its evolutions lie in runs/recipe. Needs the latents of a whole run: python -m bench agent.
 """
 
 import shutil
@@ -14,24 +14,29 @@ import torch
 
 from wmlib import parallel
 from wmlib.agent import new_models
-from wmlib.checkpoint import read_lines, save_weights, write_json
-from wmlib.config import LAPTOP, Config, ControllerConfig, EvolveConfig, resolve, to_dict
+from wmlib.checkpoint import read_lines, save_weights, to_half, write_json
+from wmlib.config import LAPTOP, LAPTOP_M, Config, ControllerConfig, EvolveConfig, resolve, to_dict
+from wmlib.data import EncodedEpisode, EpisodeStore, sequence_batches
 from wmlib.evolve import evolve, horizon, input_hashes
+from wmlib.train import train_mdnrnn
 
 FOLDER, RUNS = resolve("data/pretrained/car_racing"), resolve("runs/recipe")
-GENERATIONS, SEEDS = 14, (0, 1)
-UNTRAINED = "M untrained"
+LATENTS, SEEDS = resolve("runs/bench_agent/latents"), (0, 1)
+GENERATIONS = 20
+BASE = replace(LAPTOP.evolve, popsize=32, halving=(2, 4), generations=GENERATIONS, decay=GENERATIONS, growth=10)
+UNTRAINED, NEXT_ALONE = "M untrained", "M asked for the next z alone"
 DRAWS = 0.10  # a step size for C that reads draws: z is three times as long a vector as mu
 
 # What is changed: of the evolution, of the controller.
 VARIANTS: dict[str, tuple[dict, dict]] = {
-    "LAPTOP": ({}, {}),
+    "the whole": ({}, {}),
     "a draw instead of mu": ({"sigma0": DRAWS}, {"reads": "z h"}),
     "no racing": ({"tracks": 4, "halving": ()}, {}),
     "1,000 steps from the start": ({"first_steps": None, "growth": None}, {}),
     "CMA-ES's own step size": ({"sigma_end": None, "decay": None}, {}),
-    "half the population": ({"popsize": LAPTOP.evolve.popsize // 2}, {}),
-    "half the step size": ({"sigma0": LAPTOP.evolve.sigma0 / 2}, {}),
+    "twice the population": ({"popsize": 2 * BASE.popsize}, {}),
+    "half the step size": ({"sigma0": BASE.sigma0 / 2, "sigma_end": BASE.sigma_end / 2}, {}),
+    NEXT_ALONE: ({}, {}),
     UNTRAINED: ({}, {}),
     "z alone": ({"sigma0": DRAWS}, {"reads": "z"}),
     "mu alone": ({}, {"reads": "mu"}),
@@ -54,10 +59,12 @@ def steps(settings: EvolveConfig, generations: int) -> int:
 def variant(name: str, seed: int) -> Config:
     """A variant's configuration, with as many generations as the common budget of steps allows."""
     changes, reads = VARIANTS[name]
-    settings, budget = replace(LAPTOP.evolve, **changes), steps(LAPTOP.evolve, GENERATIONS)
+    settings, budget = replace(BASE, **changes), steps(BASE, GENERATIONS)
     generations = max(number for number in range(1, 200) if steps(settings, number) <= budget)
     settings = replace(settings, generations=generations, select_every=generations)
-    return replace(LAPTOP, seed=seed, evolve=settings, controller=ControllerConfig(**({"reads": "mu h"} | reads)))
+    mdnrnn = replace(LAPTOP_M, look_ahead=None) if name == NEXT_ALONE else LAPTOP_M
+    controller = ControllerConfig(**({"reads": "mu h"} | reads))
+    return replace(LAPTOP, seed=seed, evolve=settings, mdnrnn=mdnrnn, controller=controller)
 
 
 def prepare(name: str, config: Config) -> Path:
@@ -66,9 +73,15 @@ def prepare(name: str, config: Config) -> Path:
     if not (folder / "config.json").exists():
         for part in ("vae", "mdnrnn"):
             shutil.copytree(FOLDER / part, folder / part, dirs_exist_ok=True)
-        if name == UNTRAINED:
+        if name in (UNTRAINED, NEXT_ALONE):
             torch.manual_seed(config.seed)
-            save_weights(folder / "mdnrnn", new_models(config)[1].state_dict(), {})
+            mdnrnn, memory = new_models(config)[1], config.mdnrnn
+            if name == NEXT_ALONE:
+                paths = EpisodeStore(LATENTS, EncodedEpisode).paths()
+                batches = sequence_batches(paths, memory.batch_size, memory.sequence_length, config.seed)
+                for _ in train_mdnrnn(memory, mdnrnn, batches):
+                    pass
+            save_weights(folder / "mdnrnn", to_half(mdnrnn.state_dict()), {})
         write_json(folder / "config.json", to_dict(config))
     return folder
 
@@ -88,5 +101,5 @@ def main() -> dict:
             results.setdefault(name, {"changes": VARIANTS[name], "runs": []})["runs"].append(row)
             print(f"{name:28} seed {seed}: {row['mean']:6.1f} ± {row['std']:5.1f}, {len(rows)} generations", flush=True)
     parallel.stop()
-    about = {"steps": steps(LAPTOP.evolve, GENERATIONS), "tracks_scored_on": LAPTOP.evolve.select_tracks}
+    about = {"steps": steps(BASE, GENERATIONS), "tracks_scored_on": BASE.select_tracks}
     return about | {"weights_sha256": input_hashes(FOLDER), "variants": results}
