@@ -26,15 +26,11 @@ V, M = replace(LAPTOP.vae, steps=2_000), replace(LAPTOP_M, steps=1_200)
 V_VARIANTS = {
     "LAPTOP": V,
     "a constant rate, half as high": replace(V, learning_rate=5e-4, learning_rate_end=None),
-    "three times the rate": replace(V, learning_rate=3e-3),
 }
 M_VARIANTS = {
     "LAPTOP": M,
     "the paper's rate, constant": replace(M, learning_rate=1e-3, learning_rate_end=None),
-    "a third of the rate": replace(M, learning_rate=3e-3),
-    "longer pieces, fewer of them": replace(M, sequence_length=400, batch_size=16),
     "the next z alone": replace(M, look_ahead=None),
-    "a z that comes sooner": replace(M, look_ahead=3),
     "a z that comes later": replace(M, look_ahead=20),
     "reward and end as well": replace(M, outcome=True),
     "random drives alone": M,
