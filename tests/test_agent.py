@@ -61,6 +61,16 @@ def keep_config(folder, values):
     (folder / "config.json").write_text(json.dumps(config.to_dict(values)))
 
 
+def test_the_head_that_looks_ahead_is_for_training_and_no_part_of_the_agent(folder):
+    values = replace(TINY, mdnrnn=replace(TINY.mdnrnn, look_ahead=3))
+    trained = new_models(values)[1]
+    save_weights(folder / "mdnrnn", trained.state_dict(), {})
+    keep_config(folder, values)
+    loaded = load_world_model(folder).mdnrnn
+    assert set(trained.state_dict()) - set(loaded.state_dict()) == {"to_ahead.weight", "to_ahead.bias"}
+    assert torch.equal(loaded.to_mixture.weight, trained.to_mixture.weight)
+
+
 @pytest.mark.parametrize("B", [1, 3])
 def test_act_gives_float32_actions_in_the_environments_units(B):
     agent = agent_of(20 * candidates(1)[0])

@@ -14,7 +14,7 @@ TINY = config.Config(
     vae=config.VAEConfig(z_size=4, kl_tolerance=0.5, batch_size=4, learning_rate=1e-3, steps=24),
     mdnrnn=config.MDNRNNConfig(
         hidden_size=16, num_mixtures=3, batch_size=4, sequence_length=12, learning_rate=1e-3,
-        gradient_clip=1.0, steps=240,
+        gradient_clip=1.0, steps=240, look_ahead=4,
     ),
     evolve=config.EvolveConfig(
         popsize=9, tracks=2, generations=4, sigma0=0.1, sigma_end=0.05, decay=3, max_steps=25,

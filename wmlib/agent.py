@@ -133,6 +133,7 @@ def load_world_model(folder: str | Path) -> Agent:
     load_into(vae, folder / "vae")
     if mdnrnn:
         load_into(mdnrnn, folder / "mdnrnn")
+        mdnrnn.to_ahead = None  # a question for training alone
         check_memory(folder)
     lay_out(vae.encoder)
     zeros = torch.zeros(1, controller.num_params)
