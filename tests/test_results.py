@@ -7,11 +7,11 @@ import pytest
 
 from figures.draw import score_text
 from wmlib.agent import Agent, load_config
-from wmlib.checkpoint import file_hash, load_weights, read_json, read_lines
+from wmlib.checkpoint import file_hash, load_weights, read_json
 from wmlib.config import EVALUATE_SEEDS, resolve
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.evaluate import summarise
-from wmlib.evolve import Search, replay
+from wmlib.evolve import replay
 
 PRETRAINED = resolve("data/pretrained/car_racing")
 RESULTS = resolve("data/results/car_racing.json")
@@ -45,21 +45,6 @@ def test_the_shipped_controller_is_the_mean_that_its_log_leads_to():
     chosen = read_json(PRETRAINED / "controller" / "meta.json").get("chosen")  # the last one, where it does not say
     search = replay(load_config(PRETRAINED), PRETRAINED, chosen)
     assert np.allclose(search.mean, Agent.load(PRETRAINED).params[0].numpy(), atol=1e-6)
-
-
-def test_the_continued_search_goes_on_from_the_shipped_one():
-    """data/continued holds what prolongs the shipped evolution: its log, the mean that it leads to, its score."""
-    folder = resolve("data/continued/car_racing")
-    log = (folder / "controller" / "generations.jsonl").read_bytes()
-    assert log.startswith((PRETRAINED / "controller" / "generations.jsonl").read_bytes())
-    shipped, hashes = load_config(PRETRAINED), read_json(folder / "evaluate.json")["weights_sha256"]
-    search = Search(shipped.evolve, 867, shipped.seed)
-    for row in read_lines(folder / "controller" / "generations.jsonl"):
-        search.tell(search.ask(), np.array(row["fitness"]))
-    assert np.allclose(search.mean, load_weights(folder / "controller")["params"].numpy(), atol=1e-6)
-    assert hashes == read_json(RESULTS)["weights_sha256"] | {
-        "controller": file_hash(folder / "controller" / "weights.safetensors")
-    }
 
 
 def test_the_v_only_car_drives_on_the_v_that_ships():
