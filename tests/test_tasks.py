@@ -54,7 +54,7 @@ def test_m_learned_from_the_rewards_and_ends_that_the_game_gave(run):
         assert np.array_equal(one.reward, other.reward) and one.terminated == other.terminated
     assert any(load_episode(path).terminated for path in real.paths())
     last = read_lines(run / "mdnrnn" / "history.jsonl")[-1]
-    assert last["loss"] == pytest.approx(last["nll"] + last["reward"] + last["terminated"])
+    assert last["loss"] == pytest.approx(sum(last[part] for part in ("nll", "ahead", "reward", "terminated")))
 
 
 def test_candidates_of_one_generation_dream_the_same_dreams(run):
