@@ -22,7 +22,7 @@ def scored(monkeypatch):
 
     def score(config, folder, candidates, seeds, noise, number=0):
         asked.append((candidates[:, 0].tolist(), seeds, config.evolve.max_steps, (noise, number)))
-        return candidates[:, 0] + number / 10
+        return np.repeat(candidates[:, :1] + number / 10, len(seeds), axis=1)
 
     monkeypatch.setattr(evolve, "score_candidates", score)
     return asked

@@ -82,12 +82,14 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     search = replay(config, folder)
     while search.generation < config.evolve.generations:
         generation, candidates = search.generation, search.ask()
-        fitness, rounds = race(config, folder, candidates, generation)
+        tracks = draw_tracks(config, generation, read_lines(log))
+        fitness, rounds, finals = race(config, folder, candidates, generation, tracks)
         if np.isnan(fitness).all():
             raise FloatingPointError(f"no candidate of generation {generation} has a return that is a number")
         _check_inputs(config, folder)  # V and M may have been changed meanwhile
         search.tell(candidates, standing(fitness, rounds))
         row = {"generation": generation, "fitness": _loggable(fitness), "rounds": rounds.tolist()}
+        row["tracks"] = list(zip(sum(tracks, []), _loggable(finals)))
         row["step_size"] = search.strategy.sigma
         row["mean_norm"] = float(np.linalg.norm(search.mean))
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
@@ -121,27 +123,45 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
     return search
 
 
-def race(config: Config, folder: Path, candidates: np.ndarray, generation: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mean return (P,) of each candidate (P, N), and the rounds (P,) that it drove after the first.
+def draw_tracks(config: Config, generation: int, rows: list[dict]) -> list[list[int]]:
+    """The track seeds of each round of a generation; rows are the log's so far.
 
-    All drive `tracks` tracks, the better half `halving[0]` more, the better half of those `halving[1]` more: successive
+    With `hard_tracks` every second one is drawn from the worst tenth of the tracks that were driven before, by the last
+    finalists' mean return there: on most roads the candidates of a late generation are equals, and those tell nothing.
+    """
+    settings = config.evolve
+    sizes = [settings.tracks, *settings.halving]
+    seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), sum(sizes))
+    if settings.hard_tracks:
+        whole = [row for row in rows if horizon(settings, row["generation"]) == settings.max_steps]
+        known = {seed: found for row in whole for seed, found in row["tracks"] if found is not None}
+        worst = sorted(known, key=known.__getitem__)[: len(known) // 10]
+        again = np.random.default_rng([config.seed, generation, 1]).permutation(worst)[: len(seeds[1::2])]
+        seeds[1 : 2 * len(again) : 2] = again.tolist()
+    ends = np.cumsum(sizes)
+    return [seeds[end - size : end] for size, end in zip(sizes, ends)]
+
+
+def race(
+    config: Config, folder: Path, candidates: np.ndarray, generation: int, tracks: list[list[int]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean return (P,) of candidates (P, N), the rounds (P,) each drove after the first, the finalists' by track.
+
+    All drive the first round's tracks, the better half the second's, the better half of those the third's: successive
     halving. So those whose rank moves the mean are known by many tracks, and few are spent on the others.
     """
-    settings = replace(config.evolve, max_steps=horizon(config.evolve, generation))
-    stages = [settings.tracks, *settings.halving]
-    seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), sum(stages))
-    total, driven, rounds = np.zeros(len(candidates)), np.zeros(len(candidates)), np.zeros(len(candidates), int)
+    shown = replace(config, evolve=replace(config.evolve, max_steps=horizon(config.evolve, generation)))
+    driven = np.cumsum([len(seeds) for seeds in tracks])  # by those who left after each round
+    returns, rounds = np.full((len(candidates), driven[-1]), np.nan), np.zeros(len(candidates), int)
     racing = np.arange(len(candidates))
-    for number, tracks in enumerate(stages):
+    for number, (seeds, end) in enumerate(zip(tracks, driven)):
         if number > 0:
-            order = np.argsort(-total[racing] / driven[racing], kind="stable")  # NaN comes last
+            order = np.argsort(-returns[racing, : driven[number - 1]].mean(axis=1), kind="stable")  # NaN comes last
             racing = np.sort(racing[order[: (len(racing) + 1) // 2]])
-        own = seeds[sum(stages[:number]) :][:tracks]
-        scores = _score_round(replace(config, evolve=settings), folder, candidates[racing], own, generation, number)
-        total[racing] += tracks * scores
-        driven[racing] += tracks
-        rounds[racing] = number
-    return total / driven, rounds
+        found = _score_round(shown, folder, candidates[racing], seeds, generation, number)
+        returns[racing, end - len(seeds) : end], rounds[racing] = found, number
+    fitness = np.array([scores[:end].mean() for scores, end in zip(returns, driven[rounds])])
+    return fitness, rounds, returns[racing].mean(axis=0)
 
 
 def _score_round(config: Config, folder: Path, candidates, seeds, generation: int, number: int) -> np.ndarray:
@@ -155,9 +175,11 @@ def _score_round(config: Config, folder: Path, candidates, seeds, generation: in
     return np.array(rounds[number], float)
 
 
-def _loggable(scores: np.ndarray) -> list[float | None]:
+def _loggable(scores: np.ndarray) -> list:
     """Scores as JSON holds them, which has no NaN."""
-    return [None if np.isnan(score) else score for score in scores.tolist()]
+    values = scores.astype(object)
+    values[np.isnan(scores)] = None
+    return values.tolist()
 
 
 def standing(fitness: np.ndarray, rounds: np.ndarray) -> np.ndarray:
@@ -177,12 +199,12 @@ def horizon(settings: EvolveConfig, generation: int) -> int:
 def score_candidates(
     config: Config, folder: Path, candidates: np.ndarray, seeds: list[int], noise: int, number: int = 0
 ) -> np.ndarray:
-    """The mean return of each candidate (P, N) over the tracks, or dreams, `seeds`: (P,); number: of the round."""
+    """The return of each candidate (P, N) on each track, or dream, of `seeds`: (P, tracks); number: of the round."""
     pairs = math.ceil(len(candidates) * len(seeds) / ENVS_PER_JOB / 2)  # an even number of jobs, for two cores
     jobs, rounds = [], [number] if number else []
     for i, block in enumerate(np.array_split(candidates.astype(np.float32), min(2 * pairs, len(candidates)))):
         jobs.append((folder, config.evolve, block, seeds, (config.seed, noise, i, *rounds)))
-    return np.concatenate([scores.mean(axis=1) for scores in run(drive, jobs)])
+    return np.concatenate(list(run(drive, jobs)))
 
 
 def score_mean(config: Config, folder: Path, mean: np.ndarray) -> list[float]:
