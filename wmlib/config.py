@@ -213,16 +213,12 @@ PAPER = Config(
     ),
     vae=VAEConfig(
         z_size=32,  # [P] 3.2
-        kl_tolerance=0.5,  # [C] vae_train.py
-        batch_size=100,  # [C] vae_train.py
-        learning_rate=1e-4,  # [C] vae_train.py
+        kl_tolerance=0.5, batch_size=100, learning_rate=1e-4,  # [C] vae_train.py
         steps=100_000,  # [P] A.1: one epoch over 10 million frames
     ),
     mdnrnn=MDNRNNConfig(
         hidden_size=256, num_mixtures=5,  # [P] A.2
-        batch_size=100,  # [C] rnn_train.py
-        sequence_length=999,  # [C] rnn_train.py
-        learning_rate=1e-3,  # [C] rnn_train.py
+        batch_size=100, sequence_length=999, learning_rate=1e-3,  # [C] rnn_train.py
         learning_rate_end=9.6e-4,  # [C] rnn_train.py: 0.99999 of it after each step
         gradient_clip=1.0,  # [C] rnn_train.py
         steps=4_000,  # [C] rnn_train.py; [P] A.2 says 20 epochs
@@ -244,8 +240,8 @@ PAPER = Config(
 V_ONLY = replace(
     LAPTOP, preset="v-only", mdnrnn=None, controller=ControllerConfig(reads="z"),
     evolve=replace(
-        LAPTOP.evolve, popsize=32, halving=(2, 4), hard_tracks=False, generations=24, sigma0=0.1, sigma_end=0.03,
-        decay=24, select_every=8,
+        LAPTOP.evolve, popsize=32, halving=(2, 4), hard_tracks=False, generations=24, sigma0=0.1, decay=24,
+        select_every=8,
     ),
 )  # fmt: skip
 
