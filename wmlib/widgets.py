@@ -31,8 +31,7 @@ class _Posted:
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         widget = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]  # of the widget that it is mixed into
         data, metadata = widget if isinstance(widget, tuple) else (widget, {})
-        still, alt = self.poster._repr_mimebundle_()
-        return {**(data or {}), **still}, {**metadata, **alt}
+        return {**(data or {}), **self.poster._repr_mimebundle_()}, metadata
 
 
 class Player(_Posted, anywidget.AnyWidget):
