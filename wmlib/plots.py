@@ -77,7 +77,7 @@ def show_video(path: Path, alt: str, width: int = 600) -> None:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run make figures")
     source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    looks = f'controls loop muted playsinline width="{width}" style="max-width: 100%"'
+    looks = f'controls loop muted playsinline width="{width}"'
     film = f'<video {looks} aria-label="{html.escape(alt)}" src="{source}"></video>'
     display({"text/html": film, "text/plain": alt}, raw=True)
 
