@@ -95,7 +95,6 @@ def jupyter_options(study):
         f"--ServerApp.root_dir={study.parent}",
         f"--LabApp.default_url=/lab/tree/{study.name}/{FIRST_NOTEBOOK}",
         "--ServerApp.answer_yes=True",
-        "--ServerApp.kernel_websocket_connection_class=wmlib.server.PromptConnection",
         "--log-level=ERROR",
         "--LabApp.log_level=ERROR",
     ]
