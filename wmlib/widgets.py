@@ -31,7 +31,8 @@ class _Posted:
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         widget = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]  # of the widget that it is mixed into
         data, metadata = widget if isinstance(widget, tuple) else (widget, {})
-        return {**(data or {}), **self.poster._repr_mimebundle_()}, metadata
+        still, alt = self.poster._repr_mimebundle_()
+        return {**(data or {}), **still}, {**metadata, **alt}
 
 
 class Player(_Posted, anywidget.AnyWidget):
