@@ -178,17 +178,17 @@ QUICK = Config(
 
 LAPTOP_M = MDNRNNConfig(
     hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
-    learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=1_600, look_ahead=8,
+    learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=2_400, look_ahead=8,
 )  # fmt: skip
 
 LAPTOP = Config(
     preset="laptop", seed=0,
     collect=CollectConfig(episodes=350, max_steps=1_000, policy="brownian", first_round="first", agent_episodes=160),
-    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=1e-3, steps=4_000, learning_rate_end=0.0),
+    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=1e-3, steps=5_000, learning_rate_end=0.0),
     mdnrnn=LAPTOP_M,
     controller=ControllerConfig(reads="mu h"),
     evolve=EvolveConfig(
-        popsize=48, tracks=2, halving=(2, 6), hard_tracks=True, generations=48, sigma0=0.14, sigma_end=0.02, decay=36,
+        popsize=64, tracks=2, halving=(2, 6), hard_tracks=True, generations=60, sigma0=0.14, sigma_end=0.02, decay=36,
         first_steps=300, growth=12, max_steps=1_000, select_every=3, select_tracks=64, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
@@ -199,8 +199,8 @@ FIRST = replace(
     LAPTOP, preset="first", seed=1, collect=CollectConfig(episodes=150, max_steps=1_000, policy="brownian"),
     vae=replace(LAPTOP.vae, steps=1_500), mdnrnn=replace(LAPTOP_M, steps=400), evaluate=EvaluateConfig(episodes=10),
     evolve=replace(
-        LAPTOP.evolve, popsize=32, halving=(2, 4), generations=11, sigma_end=0.07, decay=11, growth=11,
-        select_every=11, select_tracks=16,
+        LAPTOP.evolve, popsize=32, halving=(2, 4), generations=14, sigma_end=0.07, decay=14, growth=14,
+        select_every=14, select_tracks=16,
     ),
 )  # fmt: skip
 
