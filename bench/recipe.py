@@ -32,7 +32,7 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
     "the whole": ({}, {}),
     "a draw instead of mu": ({"sigma0": DRAWS}, {"reads": "z h"}),
     "no racing": ({"tracks": 4, "halving": ()}, {}),
-    "fresh tracks alone": ({"hard_tracks": False}, {}),
+    "hard tracks": ({"hard_tracks": True}, {}),
     "1,000 steps from the start": ({"first_steps": None, "growth": None}, {}),
     "CMA-ES's own step size": ({"sigma_end": None, "decay": None}, {}),
     "twice the population": ({"popsize": 2 * BASE.popsize}, {}),

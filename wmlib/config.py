@@ -188,7 +188,7 @@ LAPTOP = Config(
     mdnrnn=LAPTOP_M,
     controller=ControllerConfig(reads="mu h"),
     evolve=EvolveConfig(
-        popsize=64, tracks=2, halving=(2, 6), hard_tracks=True, generations=60, sigma0=0.14, sigma_end=0.02, decay=36,
+        popsize=64, tracks=2, halving=(2, 6), generations=60, sigma0=0.14, sigma_end=0.03, decay=36,
         first_steps=300, growth=12, max_steps=1_000, select_every=3, select_tracks=64, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
@@ -240,8 +240,7 @@ PAPER = Config(
 V_ONLY = replace(
     LAPTOP, preset="v-only", mdnrnn=None, controller=ControllerConfig(reads="z"),
     evolve=replace(
-        LAPTOP.evolve, popsize=32, halving=(2, 4), hard_tracks=False, generations=24, sigma0=0.1, decay=24,
-        select_every=8,
+        LAPTOP.evolve, popsize=32, halving=(2, 4), generations=24, sigma0=0.1, decay=24, select_every=8,
     ),
 )  # fmt: skip
 
