@@ -23,7 +23,9 @@ from wmlib.train import train_mdnrnn
 FOLDER, RUNS = resolve("data/pretrained/car_racing"), resolve("runs/recipe")
 LATENTS, SEEDS = resolve("runs/bench_agent/latents"), (0, 1)
 GENERATIONS = 20
-BASE = replace(LAPTOP.evolve, popsize=32, halving=(2, 4), generations=GENERATIONS, decay=GENERATIONS, growth=10)
+BASE = replace(
+    LAPTOP.evolve, popsize=32, halving=(2, 4), generations=GENERATIONS, finish_from=None, decay=GENERATIONS, growth=10
+)
 UNTRAINED, NEXT_ALONE = "M untrained", "M asked for the next z alone"
 DRAWS = 0.10  # a step size for C that reads draws: z is three times as long a vector as mu
 
@@ -32,7 +34,6 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
     "the whole": ({}, {}),
     "a draw instead of mu": ({"sigma0": DRAWS}, {"reads": "z h"}),
     "no racing": ({"tracks": 4, "halving": ()}, {}),
-    "hard tracks": ({"hard_tracks": True}, {}),
     "1,000 steps from the start": ({"first_steps": None, "growth": None}, {}),
     "CMA-ES's own step size": ({"sigma_end": None, "decay": None}, {}),
     "twice the population": ({"popsize": 2 * BASE.popsize}, {}),

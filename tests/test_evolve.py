@@ -10,7 +10,7 @@ import pytest
 from tests.tiny import TINY
 from wmlib import checkpoint, cli, evolve, plots
 from wmlib.config import EVOLVE_SEEDS
-from wmlib.evolve import Search, draw_tracks, horizon, race, replay, standing
+from wmlib.evolve import Search, horizon, race, replay, standing
 
 RACING = replace(TINY, evolve=replace(TINY.evolve, halving=(1, 4)))
 
@@ -32,22 +32,17 @@ def population(*scores):
     return np.array([[score, 0.0] for score in scores])
 
 
-def raced(config, folder, candidates, generation):
-    return race(config, folder, candidates, generation, draw_tracks(config, generation, []))
-
-
 def test_the_better_half_drives_more_tracks_and_its_better_half_more_still(scored, tmp_path):
-    fitness, rounds, finals = raced(RACING, tmp_path, population(5, 1, 9, 3, 7, 2, 8, 4, 6), 3)
+    fitness, rounds = race(RACING, tmp_path, population(5, 1, 9, 3, 7, 2, 8, 4, 6), 3, [])
     assert [row[0] for row in scored] == [[5, 1, 9, 3, 7, 2, 8, 4, 6], [5, 9, 7, 8, 6], [9, 7, 8]]
     assert rounds.tolist() == [1, 0, 2, 0, 2, 0, 2, 0, 1]
     # 2 tracks at the first parameter, 1 at a tenth more, 4 at two tenths more
     expected = [5 + 0.1 / 3, 1, 9 + 0.9 / 7, 3, 7 + 0.9 / 7, 2, 8 + 0.9 / 7, 4, 6 + 0.1 / 3]
     assert fitness == pytest.approx(expected)
-    assert finals == pytest.approx([8, 8, 8.1, 8.2, 8.2, 8.2, 8.2])  # by track, of 9, 7 and 8
 
 
 def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_share_theirs(scored, tmp_path):
-    raced(RACING, tmp_path, population(*range(9)), 3)
+    race(RACING, tmp_path, population(*range(9)), 3, [])
     seeds = [row[1] for row in scored]
     assert [len(row) for row in seeds] == [2, 1, 4] and len({seed for row in seeds for seed in row}) == 7
     assert all(seed in EVOLVE_SEEDS for row in seeds for seed in row)
@@ -55,30 +50,48 @@ def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_
 
 
 def test_without_halving_all_candidates_drive_the_same_tracks_once(scored, tmp_path):
-    fitness, rounds, finals = raced(TINY, tmp_path, population(3, 1, 2), 0)
+    fitness, rounds = race(TINY, tmp_path, population(3, 1, 2), 0, [])
     assert fitness.tolist() == [3, 1, 2] and not rounds.any() and len(scored) == 1
-    assert finals.tolist() == [2, 2]
 
 
-HARD = replace(RACING, evolve=replace(RACING.evolve, hard_tracks=True, max_steps=40, first_steps=10, growth=2))
+def test_every_second_track_of_the_finish_is_a_hard_one(scored, tmp_path):
+    for hard in ([], [1, 2, 3, 4]):
+        race(RACING, tmp_path / str(len(hard)), population(*range(9)), 3, hard)
+    fresh, drawn = (sum((row[1] for row in rows), []) for rows in (scored[:3], scored[3:]))
+    assert drawn[::2] == fresh[::2] and len(set(drawn[1::2]) & {1, 2, 3, 4}) == 3
 
 
-def known(generation, *returns):
-    return {"generation": generation, "tracks": [[100 * generation + i, found] for i, found in enumerate(returns)]}
+FINISH = replace(RACING, evolve=replace(RACING.evolve, generations=6, finish_from=2, sigma_end=0.2, decay=2))
 
 
-def test_every_second_track_is_one_of_the_worst_tenth_that_whole_episodes_have_shown():
-    rows = [known(1, *[-5] * 10), known(2, *range(20)), known(3, 900, None, *range(60, 78))]
-    fresh, drawn = (sum(draw_tracks(config, 4, rows), []) for config in (RACING, HARD))
-    assert drawn[::2] == fresh[::2] and sorted(drawn[1::2]) == [200, 201, 202]  # of 39 tracks known a tenth is 3
-    assert [len(seeds) for seeds in draw_tracks(HARD, 4, rows)] == [2, 1, 4]
-    assert draw_tracks(HARD, 2, []) == draw_tracks(RACING, 2, [])
+def test_in_the_finish_the_step_size_falls_evenly_to_half():
+    search = Search(FINISH.evolve, 2, seed=0)
+    sizes = []
+    for _ in range(6):
+        search.tell(search.ask(), np.arange(FINISH.evolve.popsize))
+        sizes.append(search.strategy.sigma)
+    assert sizes[1:] == pytest.approx([0.2, 0.2 / 2**0.25, 0.2 / 2**0.5, 0.2 / 2**0.75, 0.1])
 
 
-def test_a_track_that_is_driven_well_at_last_is_hard_no_more():
-    rows = [known(2, *range(30)), {"generation": 3, "tracks": [[200, 900.0], [201, 0.0]]}]
-    again = {seed for g in range(4, 30) for seeds in draw_tracks(HARD, g, rows) for seed in seeds if seed < 300}
-    assert again == {201, 202, 203}
+def test_scouting_finds_the_worst_tracks_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    driven = []
+
+    def score(config, folder, mean, seeds):
+        if len(driven) == 384:
+            driven.append(None)
+            raise KeyboardInterrupt
+        driven.extend(seeds)
+        return [float(seed) for seed in seeds]  # the lowest seeds are the hardest
+
+    monkeypatch.setattr(evolve, "score_mean", score)
+    monkeypatch.setattr(evolve, "replay", lambda config, folder, generations: Search(config.evolve, 2, generations))
+    (tmp_path / "controller").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        evolve.scout(FINISH, tmp_path)
+    found = evolve.scout(FINISH, tmp_path)
+    driven.remove(None)
+    assert len(driven) == len(set(driven)) == evolve.SCOUTED and set(driven) <= set(EVOLVE_SEEDS)
+    assert found == sorted(driven)[: evolve.HARD] == evolve.scout(FINISH, tmp_path)
 
 
 def test_those_who_raced_longer_rank_first_and_then_the_fitter():
@@ -88,7 +101,7 @@ def test_those_who_raced_longer_rank_first_and_then_the_fitter():
 
 
 def test_a_candidate_whose_return_is_no_number_is_ranked_last_and_drops_out_of_the_race(scored, tmp_path):
-    fitness, rounds, _ = raced(RACING, tmp_path, population(1, np.nan, 3, 2), 0)
+    fitness, rounds = race(RACING, tmp_path, population(1, np.nan, 3, 2), 0, [])
     assert np.isnan(fitness[1]) and rounds.tolist() == [0, 0, 2, 1]
     assert np.argmin(standing(fitness, rounds)) == 1
 
@@ -102,13 +115,13 @@ def test_the_horizon_grows_evenly_to_its_end(generation, steps):
 
 def test_the_race_is_driven_under_the_generations_horizon(scored, tmp_path):
     growing = replace(RACING, evolve=replace(RACING.evolve, max_steps=40, first_steps=10, growth=3))
-    raced(growing, tmp_path, population(*range(4)), 1)
+    race(growing, tmp_path, population(*range(4)), 1, [])
     assert [row[2] for row in scored] == [20, 20, 20]
 
 
 def test_what_a_stopped_generation_has_driven_is_not_driven_again(scored, tmp_path, monkeypatch):
     candidates, spoilt = population(5, np.nan, 9, 3, 7), evolve.score_candidates
-    whole = raced(RACING, tmp_path / "whole", candidates, 3)
+    whole = race(RACING, tmp_path / "whole", candidates, 3, [])
 
     def stop_in_round_2(*args):
         if args[-1] == 2:
@@ -117,14 +130,14 @@ def test_what_a_stopped_generation_has_driven_is_not_driven_again(scored, tmp_pa
 
     monkeypatch.setattr(evolve, "score_candidates", stop_in_round_2)
     with pytest.raises(KeyboardInterrupt):
-        raced(RACING, tmp_path, candidates, 3)
+        race(RACING, tmp_path, candidates, 3, [])
     monkeypatch.setattr(evolve, "score_candidates", spoilt)
     scored.clear()
-    fitness, rounds, _ = raced(RACING, tmp_path, candidates, 3)
+    fitness, rounds = race(RACING, tmp_path, candidates, 3, [])
     assert [row[3] for row in scored] == [(3, 2)]
     assert np.array_equal(fitness, whole[0], equal_nan=True) and np.array_equal(rounds, whole[1])
     scored.clear()
-    raced(RACING, tmp_path, candidates, 4)
+    race(RACING, tmp_path, candidates, 4, [])
     assert [row[3] for row in scored] == [(4, 0), (4, 1), (4, 2)]  # another generation begins anew
 
 

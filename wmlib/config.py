@@ -117,7 +117,7 @@ class EvolveConfig:
     halving: tuple[int, ...] = ()  # further tracks for the better half, then for the better half of those, and so on
     first_steps: int | None = None  # an episode's limit in generation 0, from where it grows evenly to max_steps
     growth: int | None = None  # generations that this takes; None with first_steps alone
-    hard_tracks: bool = False  # whether every second track is one of those that earlier generations drove worst
+    finish_from: int | None = None  # from then on half of the tracks are hard ones, and the step size falls to half
 
     def __post_init__(self):
         together = (self.sigma_end is None) == (self.decay is None) and (self.decay is None or self.decay >= 1)
@@ -127,6 +127,8 @@ class EvolveConfig:
         _check(min(self.halving, default=1) >= 1, f"each round of halving has 1 track or more, got {self.halving}")
         counts = self.tracks, self.generations, self.max_steps, self.select_every, self.select_tracks
         _check(self.popsize >= 2 and min(counts) >= 1, f"popsize is at least 2, every other number at least 1: {self}")
+        late = self.finish_from is None or 0 < self.finish_from < self.generations
+        _check(late, f"finish_from is a generation before the last one, got {self.finish_from}")
         _check(self.sigma0 > 0 and (self.sigma_end is None or self.sigma_end > 0), f"step sizes are positive: {self}")
         _check(self.world in ("real", "dream"), f"no world {self.world!r}; choose real or dream")
         _check(0 < self.temperature < math.inf, f"temperature must be a positive number, got {self.temperature}")
@@ -188,7 +190,7 @@ LAPTOP = Config(
     mdnrnn=LAPTOP_M,
     controller=ControllerConfig(reads="mu h"),
     evolve=EvolveConfig(
-        popsize=64, tracks=2, halving=(2, 6), generations=60, sigma0=0.14, sigma_end=0.03, decay=36,
+        popsize=64, tracks=2, halving=(2, 6), generations=81, finish_from=51, sigma0=0.14, sigma_end=0.03, decay=36,
         first_steps=300, growth=12, max_steps=1_000, select_every=3, select_tracks=64, patience=100,
     ),
     evaluate=EvaluateConfig(episodes=100),
@@ -200,7 +202,7 @@ FIRST = replace(
     vae=replace(LAPTOP.vae, steps=1_500), mdnrnn=replace(LAPTOP_M, steps=400), evaluate=EvaluateConfig(episodes=10),
     evolve=replace(
         LAPTOP.evolve, popsize=32, halving=(2, 4), generations=14, sigma_end=0.07, decay=14, growth=14,
-        select_every=14, select_tracks=16,
+        finish_from=None, select_every=14, select_tracks=16,
     ),
 )  # fmt: skip
 
@@ -240,7 +242,7 @@ PAPER = Config(
 V_ONLY = replace(
     LAPTOP, preset="v-only", mdnrnn=None, controller=ControllerConfig(reads="z"),
     evolve=replace(
-        LAPTOP.evolve, popsize=32, halving=(2, 4), generations=24, sigma0=0.1, decay=24, select_every=8,
+        FIRST.evolve, generations=24, sigma0=0.1, sigma_end=0.03, decay=24, growth=12, select_every=8, select_tracks=64
     ),
 )  # fmt: skip
 

@@ -26,13 +26,14 @@ from wmlib.parallel import run
 from wmlib.rollout import Policy, returns
 
 ENVS_PER_JOB = 32  # more would make V cheaper still, but each takes 14 MB in every worker
+SCOUTED, HARD = 1_024, 32  # the tracks that the mean drives before the finish, and how many of them are hard: the worst
 
 
 class Search:
     """CMA-ES over N parameters, started from 0, whose every draw belongs to (seed, generation).
 
     `fitness` is maximised. With `sigma_end` the step size follows a geometric decay and then stays, instead of
-    CMA-ES's own control, which lets it grow when fitness is noisy.
+    CMA-ES's own control, which lets it grow when fitness is noisy. In the finish it falls to half of that.
     """
 
     def __init__(self, config: EvolveConfig, num_params: int, seed: int):
@@ -60,6 +61,9 @@ class Search:
         if self.config.sigma_end is not None and self.config.decay is not None:
             done = min(1, self.generation / self.config.decay)
             self.strategy.sigma = self.config.sigma0 * (self.config.sigma_end / self.config.sigma0) ** done
+        begin, end = self.config.finish_from, self.config.generations
+        if begin is not None and self.generation > begin:
+            self.strategy.sigma *= 0.5 ** ((self.generation - begin) / (end - begin))
 
     @property
     def mean(self) -> np.ndarray:
@@ -82,18 +86,19 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     search = replay(config, folder)
     while search.generation < config.evolve.generations:
         generation, candidates = search.generation, search.ask()
-        tracks = draw_tracks(config, generation, read_lines(log))
-        fitness, rounds, finals = race(config, folder, candidates, generation, tracks)
+        begin = config.evolve.finish_from
+        hard = [] if begin is None or generation < begin else scout(config, folder)
+        fitness, rounds = race(config, folder, candidates, generation, hard)
         if np.isnan(fitness).all():
             raise FloatingPointError(f"no candidate of generation {generation} has a return that is a number")
         _check_inputs(config, folder)  # V and M may have been changed meanwhile
         search.tell(candidates, standing(fitness, rounds))
         row = {"generation": generation, "fitness": _loggable(fitness), "rounds": rounds.tolist()}
-        row["tracks"] = list(zip(sum(tracks, []), _loggable(finals)))
         row["step_size"] = search.strategy.sigma
         row["mean_norm"] = float(np.linalg.norm(search.mean))
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
-            row["selection"] = score_mean(config, folder, search.mean)
+            seeds = track_seeds(SELECT_SEEDS, (config.seed,), config.evolve.select_tracks)
+            row["selection"] = score_mean(config, folder, search.mean, seeds)
         append_line(log, row)
         _save_mean(config, folder, search, search.generation, started)
         yield search.generation, row
@@ -123,45 +128,51 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
     return search
 
 
-def draw_tracks(config: Config, generation: int, rows: list[dict]) -> list[list[int]]:
-    """The track seeds of each round of a generation; rows are the log's so far.
+def scout(config: Config, folder: Path) -> list[int]:
+    """The seeds of the hard tracks: out of SCOUTED ones those HARD on which the mean before the finish does worst.
 
-    With `hard_tracks` every second one is drawn from the worst tenth of the tracks that were driven before, by the last
-    finalists' mean return there: on most roads the candidates of a late generation are equals, and those tell nothing.
+    On most roads the candidates of a late search are equals, and such roads tell nothing. The returns are kept in
+    controller/scouted.jsonl, 128 tracks a line.
     """
-    settings = config.evolve
-    sizes = [settings.tracks, *settings.halving]
-    seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), sum(sizes))
-    if settings.hard_tracks:
-        whole = [row for row in rows if horizon(settings, row["generation"]) == settings.max_steps]
-        known = {seed: found for row in whole for seed, found in row["tracks"] if found is not None}
-        worst = sorted(known, key=known.__getitem__)[: len(known) // 10]
-        again = np.random.default_rng([config.seed, generation, 1]).permutation(worst)[: len(seeds[1::2])]
-        seeds[1 : 2 * len(again) : 2] = again.tolist()
-    ends = np.cumsum(sizes)
-    return [seeds[end - size : end] for size, end in zip(sizes, ends)]
+    path = folder / "controller" / "scouted.jsonl"
+    seeds = track_seeds(EVOLVE_SEEDS, (config.seed, config.evolve.generations), SCOUTED)  # of no generation
+    kept = [found for row in read_lines(path) for found in row["returns"]]
+    if len(kept) < SCOUTED:
+        mean = replay(config, folder, config.evolve.finish_from).mean
+        for first in range(len(kept), SCOUTED, 128):
+            returns = score_mean(config, folder, mean, seeds[first : first + 128])
+            append_line(path, {"returns": returns})
+            kept += returns
+    return [seeds[i] for i in np.argsort(kept, kind="stable")[:HARD]]
 
 
 def race(
-    config: Config, folder: Path, candidates: np.ndarray, generation: int, tracks: list[list[int]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean return (P,) of candidates (P, N), the rounds (P,) each drove after the first, the finalists' by track.
+    config: Config, folder: Path, candidates: np.ndarray, generation: int, hard: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean return (P,) of each candidate (P, N), and the rounds (P,) that it drove after the first.
 
-    All drive the first round's tracks, the better half the second's, the better half of those the third's: successive
-    halving. So those whose rank moves the mean are known by many tracks, and few are spent on the others.
+    All drive `tracks` tracks, the better half `halving[0]` more, the better half of those `halving[1]` more: successive
+    halving. So those whose rank moves the mean are known by many tracks, and few are spent on the others. Where there
+    are `hard` tracks, every second one of a generation is drawn from them.
     """
-    shown = replace(config, evolve=replace(config.evolve, max_steps=horizon(config.evolve, generation)))
-    driven = np.cumsum([len(seeds) for seeds in tracks])  # by those who left after each round
-    returns, rounds = np.full((len(candidates), driven[-1]), np.nan), np.zeros(len(candidates), int)
+    settings = replace(config.evolve, max_steps=horizon(config.evolve, generation))
+    stages = [settings.tracks, *settings.halving]
+    seeds = track_seeds(EVOLVE_SEEDS, (config.seed, generation), sum(stages))
+    if hard:
+        rng = np.random.default_rng([config.seed, generation, 1])
+        seeds[1::2] = rng.choice(hard, len(seeds[1::2]), replace=False).tolist()
+    total, driven, rounds = np.zeros(len(candidates)), np.zeros(len(candidates)), np.zeros(len(candidates), int)
     racing = np.arange(len(candidates))
-    for number, (seeds, end) in enumerate(zip(tracks, driven)):
+    for number, tracks in enumerate(stages):
         if number > 0:
-            order = np.argsort(-returns[racing, : driven[number - 1]].mean(axis=1), kind="stable")  # NaN comes last
+            order = np.argsort(-total[racing] / driven[racing], kind="stable")  # NaN comes last
             racing = np.sort(racing[order[: (len(racing) + 1) // 2]])
-        found = _score_round(shown, folder, candidates[racing], seeds, generation, number)
-        returns[racing, end - len(seeds) : end], rounds[racing] = found, number
-    fitness = np.array([scores[:end].mean() for scores, end in zip(returns, driven[rounds])])
-    return fitness, rounds, returns[racing].mean(axis=0)
+        own = seeds[sum(stages[:number]) :][:tracks]
+        scores = _score_round(replace(config, evolve=settings), folder, candidates[racing], own, generation, number)
+        total[racing] += tracks * scores
+        driven[racing] += tracks
+        rounds[racing] = number
+    return total / driven, rounds
 
 
 def _score_round(config: Config, folder: Path, candidates, seeds, generation: int, number: int) -> np.ndarray:
@@ -170,16 +181,15 @@ def _score_round(config: Config, folder: Path, candidates, seeds, generation: in
     kept = read_json(path) if path.exists() else {}
     rounds = kept["rounds"] if kept.get("generation") == generation else []
     if number >= len(rounds):
-        rounds = [*rounds, _loggable(score_candidates(config, folder, candidates, seeds, generation, number))]
+        scores = score_candidates(config, folder, candidates, seeds, generation, number).mean(axis=1)
+        rounds = [*rounds, _loggable(scores)]
         write_json(path, {"generation": generation, "rounds": rounds})
     return np.array(rounds[number], float)
 
 
-def _loggable(scores: np.ndarray) -> list:
+def _loggable(scores: np.ndarray) -> list[float | None]:
     """Scores as JSON holds them, which has no NaN."""
-    values = scores.astype(object)
-    values[np.isnan(scores)] = None
-    return values.tolist()
+    return [None if np.isnan(score) else score for score in scores.tolist()]
 
 
 def standing(fitness: np.ndarray, rounds: np.ndarray) -> np.ndarray:
@@ -207,9 +217,8 @@ def score_candidates(
     return np.concatenate(list(run(drive, jobs)))
 
 
-def score_mean(config: Config, folder: Path, mean: np.ndarray) -> list[float]:
-    """The return of one policy on each of the selection's tracks, real ones, which nothing is evolved on."""
-    seeds = track_seeds(SELECT_SEEDS, (config.seed,), config.evolve.select_tracks)
+def score_mean(config: Config, folder: Path, mean: np.ndarray, seeds: list[int]) -> list[float]:
+    """The return of one policy on each real track of `seeds`, driven to its end."""
     settings, params = replace(config.evolve, world="real", patience=None), mean[None].astype(np.float32)
     jobs = [(folder, settings, params, seeds[i : i + 16], (config.seed, i)) for i in range(0, len(seeds), 16)]
     return np.concatenate([scores[0] for scores in run(drive, jobs)]).tolist()
