@@ -136,14 +136,15 @@ def scout(config: Config, folder: Path) -> list[int]:
     """
     path = folder / "controller" / "scouted.jsonl"
     seeds = track_seeds(EVOLVE_SEEDS, (config.seed, config.evolve.generations), SCOUTED)  # of no generation
-    kept = [found for row in read_lines(path) for found in row["returns"]]
+    kept = [track for row in read_lines(path) for track in row["tracks"]]  # (seed, return)
     if len(kept) < SCOUTED:
         mean = replay(config, folder, config.evolve.finish_from).mean
         for first in range(len(kept), SCOUTED, 128):
-            returns = score_mean(config, folder, mean, seeds[first : first + 128])
-            append_line(path, {"returns": returns})
-            kept += returns
-    return [seeds[i] for i in np.argsort(kept, kind="stable")[:HARD]]
+            block = seeds[first : first + 128]
+            found = list(zip(block, score_mean(config, folder, mean, block)))
+            append_line(path, {"tracks": found})
+            kept += found
+    return [seed for seed, _ in sorted(kept, key=lambda track: track[1])[:HARD]]
 
 
 def race(
