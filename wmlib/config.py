@@ -230,10 +230,9 @@ PAPER = Config(
         generations=1_800,  # [P] 3.3
         sigma0=0.1,  # [C] train.py
         sigma_end=None, decay=None,  # [P] A.4: CMA-ES's own step-size control
-        max_steps=1_000,  # [C]
+        max_steps=1_000, patience=None,  # [C]
         select_every=25,  # [P] A.4
         select_tracks=1_024,  # [P] A.4
-        patience=None,
     ),
     evaluate=EvaluateConfig(episodes=100),  # [P] 3.3
 )  # fmt: skip
