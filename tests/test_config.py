@@ -63,7 +63,9 @@ def test_an_older_runs_step_size_decayed_until_its_last_generation():
 
 
 CONTRADICTIONS = {
-    "finish_from is a generation before the last one, got 10": lambda: replace(QUICK.evolve, finish_from=10),
+    "a finish needs sigma_end, the real world": lambda: replace(QUICK.evolve, finish_from=10),
+    "a finish needs sigma_end": lambda: replace(QUICK.evolve, finish_from=5, sigma_end=None, decay=None),
+    "a finish needs sigma_end, the real": lambda: replace(QUICK.evolve, finish_from=5, world="dream"),
     "sigma_end and decay go together": lambda: replace(QUICK.evolve, decay=None),
     "sigma_end and decay go together: got sigma_end=None": lambda: replace(QUICK.evolve, sigma_end=None),
     "sigma_end and decay go together: got sigma_end=0.05, decay=0": lambda: replace(QUICK.evolve, decay=0),

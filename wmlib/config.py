@@ -127,8 +127,8 @@ class EvolveConfig:
         _check(min(self.halving, default=1) >= 1, f"each round of halving has 1 track or more, got {self.halving}")
         counts = self.tracks, self.generations, self.max_steps, self.select_every, self.select_tracks
         _check(self.popsize >= 2 and min(counts) >= 1, f"popsize is at least 2, every other number at least 1: {self}")
-        late = self.finish_from is None or 0 < self.finish_from < self.generations
-        _check(late, f"finish_from is a generation before the last one, got {self.finish_from}")
+        fits = self.sigma_end and self.world == "real" and 0 < (self.finish_from or 0) < self.generations
+        _check(self.finish_from is None or bool(fits), f"a finish needs sigma_end, the real world and an end: {self}")
         _check(self.sigma0 > 0 and (self.sigma_end is None or self.sigma_end > 0), f"step sizes are positive: {self}")
         _check(self.world in ("real", "dream"), f"no world {self.world!r}; choose real or dream")
         _check(0 < self.temperature < math.inf, f"temperature must be a positive number, got {self.temperature}")
