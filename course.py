@@ -67,9 +67,9 @@ def call(complaint, *command):
 def copy_notebooks(study):
     """Copy each notebook that `study` lacks, whole or not at all, and touch none that it has."""
     notebooks = ROOT / "notebooks"
-    for source in sorted(notebooks.rglob("*")):
+    for source in sorted(notebooks.rglob("*.ipynb")):
         target = study / source.relative_to(notebooks)
-        if source.is_file() and ".ipynb_checkpoints" not in source.parts and not target.exists():
+        if ".ipynb_checkpoints" not in source.parts and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(target.name + ".partial")
             shutil.copyfile(source, partial)
@@ -95,6 +95,7 @@ def jupyter_options(study):
         f"--ServerApp.root_dir={study.parent}",
         f"--LabApp.default_url=/lab/tree/{study.name}/{FIRST_NOTEBOOK}",
         "--ServerApp.answer_yes=True",
+        "--ServerApp.kernel_websocket_connection_class=wmlib.server.PromptConnection",
         "--log-level=ERROR",
         "--LabApp.log_level=ERROR",
     ]

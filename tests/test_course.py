@@ -29,6 +29,7 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(course, "ROOT", tmp_path)
     write(tmp_path / "notebooks/00_start_here.ipynb", "first")
     write(tmp_path / "notebooks/solutions/00.ipynb", "solution")
+    write(tmp_path / "notebooks/ruff.toml", "for those who write the course")
     write(tmp_path / "notebooks/.ipynb_checkpoints/00_start_here-checkpoint.ipynb", "autosave")
     return tmp_path / "notebooks"
 

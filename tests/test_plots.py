@@ -1,6 +1,7 @@
 """What a notebook shows: alt text is not optional, and a drawing holds the data that it was given."""
 
 import base64
+from html.parser import HTMLParser
 
 import matplotlib
 
@@ -60,13 +61,25 @@ def test_alt_text_cannot_be_left_out(shown):
     plt.close(figure)
 
 
-def test_alt_text_is_kept_in_the_pictures_metadata(shown):
-    assert plots.show(line(), ALT) == "handle"
+def tag(page):
+    """The name and the attributes of the one element of a piece of HTML, as a browser reads them."""
+    found, parser = [], HTMLParser()
+    parser.handle_starttag = lambda name, attributes: found.append((name, dict(attributes)))
+    parser.feed(page)
+    (element,) = found
+    return element
+
+
+def test_a_picture_is_an_image_with_its_alt_text(shown):
+    alt = 'a "straight" road & a bend < 90 degrees'
+    assert plots.show(line(), alt) == "handle"
     ((picture, display_id),) = shown
-    data, metadata = picture._repr_mimebundle_()
-    assert display_id is True
-    assert metadata == {"image/png": {"alt": ALT}} and data["text/plain"] == ALT
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG\r\n\x1a\n")
+    data = picture._repr_mimebundle_()
+    name, attributes = tag(data["text/html"])
+    kind, content = attributes["src"].split(",")
+    assert display_id is True and data["text/plain"] == alt
+    assert (name, attributes["alt"], kind) == ("img", alt, "data:image/png;base64")
+    assert base64.b64decode(content).startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_a_shown_figure_is_closed(shown):
@@ -87,10 +100,12 @@ def test_a_handle_gets_the_new_picture_in_place(shown):
 
 def test_a_video_is_shown_with_its_text(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(plots, "display", calls.append)
+    monkeypatch.setattr(plots, "display", lambda data, raw: calls.append(data))
     (tmp_path / "a.mp4").write_bytes(b"film")
     plots.show_video(tmp_path / "a.mp4", ALT)
-    assert f'aria-label="{ALT}"' in calls[0]._repr_html_()
+    name, attributes = tag(calls[0]["text/html"])  # the src stands in the element itself: it plays untrusted
+    assert (name, attributes["aria-label"]) == ("video", ALT) and calls[0]["text/plain"] == ALT
+    assert attributes["src"] == "data:video/mp4;base64," + base64.b64encode(b"film").decode()
 
 
 def test_frame_rows_show_every_frame_in_its_row_under_its_label():

@@ -24,7 +24,7 @@ CUDA = ("nvidia-", "cuda-", "triton")  # torch from PyPI pins these itself, and 
 
 # From top to bottom; a module may import its own layer and those below.
 LAYERS = [
-    {"__init__", "__main__", "cli", "widgets", "plots", "video", "exercises"},
+    {"__init__", "__main__", "cli", "server", "widgets", "plots", "video", "exercises"},
     {"collect", "train", "evolve", "evaluate"},
     {"agent", "dream", "rollout", "parallel"},
     {"vae", "mdnrnn", "controller", "data", "envs"},
@@ -37,6 +37,7 @@ FENCES = {  # third-party package -> the only modules that may import it
     "matplotlib": {"plots"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},
+    "jupyter_server": {"server"},
     "gymnasium": {"envs", "dream"},
     "imageio_ffmpeg": {"video"},
 }

@@ -13,7 +13,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import DisplayHandle, Video, display
+from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -31,14 +31,14 @@ def use_style() -> None:
 
 
 class Picture:
-    """A PNG with alt text, as Jupyter stores and shows it."""
+    """A PNG with alt text, as Jupyter stores and shows it: an <img>, since JupyterLab drops a bare PNG's alt text."""
 
     def __init__(self, png: bytes, alt: str):
         self.png, self.alt = png, alt
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
-        return data, {"image/png": {"alt": self.alt}}
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        return {"text/html": f'<img alt="{html.escape(self.alt)}" src="{source}">', "text/plain": self.alt}
 
 
 def picture(figure: Figure, alt: str) -> Picture:
@@ -76,8 +76,10 @@ def show_video(path: Path, alt: str, width: int = 600) -> None:
     _check(alt)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run make figures")
-    attributes = f'controls loop muted playsinline aria-label="{html.escape(alt)}"'
-    display(Video(str(path), embed=True, width=width, html_attributes=attributes))
+    source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    looks = f'controls loop muted playsinline width="{width}" style="max-width: 100%"'
+    film = f'<video {looks} aria-label="{html.escape(alt)}" src="{source}"></video>'
+    display({"text/html": film, "text/plain": alt}, raw=True)
 
 
 def _check(alt: str) -> None:

@@ -31,15 +31,14 @@ class _Posted:
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         widget = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]  # of the widget that it is mixed into
         data, metadata = widget if isinstance(widget, tuple) else (widget, {})
-        still, alt = self.poster._repr_mimebundle_()
-        return {**(data or {}), **still}, {**metadata, **alt}
+        return {**(data or {}), **self.poster._repr_mimebundle_()}, metadata
 
 
 class Player(_Posted, anywidget.AnyWidget):
     """A game in the reader's own hands: keys in, frames out.
 
-    The browser is the clock. It asks for a step at most 50 times a second, and only when it has painted the last one,
-    so that a slow machine plays slower and misses nothing.
+    The browser is the clock. It asks for a step at most 50 times a second and has three under way at most, so that a
+    slow machine plays slower and misses nothing.
     """
 
     _esm = Path(__file__).with_name("player.js")
@@ -69,7 +68,7 @@ class Player(_Posted, anywidget.AnyWidget):
         """Begin a drive, on the next seed's track."""
         self.seed = self.seeds[self.drives % len(self.seeds)]
         self.obs, _ = self.env.reset(seed=[self.seed])
-        self.action, self.steps, self.total, self.over = np.zeros(self.task.action_size, np.float32), 0, 0.0, False
+        self.action, self.steps, self.total, self.over = np.zeros(self.task.action_size, np.float32), 0, 0.0, ""
         self.drives += 1
 
     def step(self, pressed: Collection[str]) -> None:
@@ -79,7 +78,10 @@ class Player(_Posted, anywidget.AnyWidget):
         self.action = self.task.steer(self.action, pressed)
         self.obs, reward, terminated, truncated, _ = self.env.step(self.action[None])
         self.steps, self.total = self.steps + 1, self.total + float(reward[0])
-        self.over = bool(terminated[0] | truncated[0])
+        if terminated[0]:
+            self.over = f"the game ended the drive, with {reward[0]:+.0f} points for the last step"
+        elif truncated[0]:
+            self.over = "time is up"
         if self.over and self.keep:
             self.keep.parent.mkdir(parents=True, exist_ok=True)
             append_line(self.keep, {"seed": self.seed, "steps": self.steps, "return": round(self.total, 1)})
@@ -90,7 +92,7 @@ class Player(_Posted, anywidget.AnyWidget):
             self.restart()
         elif "pressed" in content:
             self.step(content["pressed"])
-        status = f"step {self.steps}, {self.total:.0f} points" + ("; the drive is over" if self.over else "")
+        status = f"step {self.steps}, {self.total:.0f} points"
         frame = np.ascontiguousarray(self.frame(self.obs)).tobytes()
         self.send({"status": status, "over": self.over, "drive": self.drives}, [frame])
 

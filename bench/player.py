@@ -1,0 +1,69 @@
+"""Frames a second that the player paints at full speed, in JupyterLab in headless Chromium; asked for 50.
+
+The peer is the same player with one step under way at a time. Needs Chromium on the PATH.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from bench.explorer import KERNEL
+from tests.browser import NO_CHROMIUM, browse, find_chromium, open_notebook, run_all, serve, troubles
+
+SECONDS = 10
+NOTEBOOK = "player.ipynb"
+PLAYER = """
+import matplotlib.pyplot as plt
+from wmlib import plots
+from wmlib.envs.car_racing import CAR_RACING
+from wmlib.envs.vector import VectorEnv
+from wmlib.widgets import Player
+
+class OneAtATime(Player):
+    _esm = str(Player._esm).replace("UNDER_WAY = 3", "UNDER_WAY = 1")
+
+assert "UNDER_WAY = 1" in OneAtATime._esm
+
+def player(kind):
+    poster = plots.picture(plt.figure(), "an empty picture")
+    return kind(VectorEnv(CAR_RACING.make, 1, 1000), [1], poster)
+"""
+COUNT = """() => {
+    const paint = CanvasRenderingContext2D.prototype.putImageData;
+    window.painted = 0;
+    CanvasRenderingContext2D.prototype.putImageData = function (...what) {
+        window.painted += 1;
+        paint.apply(this, what);
+    };
+}"""
+
+
+def painted(page, player) -> float:
+    """Frames painted a second."""
+    player.get_by_role("button", name="start again").click()
+    page.wait_for_timeout(1_000)
+    first, start = page.evaluate("() => [window.painted, performance.now()]")
+    page.wait_for_timeout(1_000 * SECONDS)
+    last, end = page.evaluate("() => [window.painted, performance.now()]")
+    page.keyboard.press("Escape")
+    return 1_000 * (last - first) / (end - start)
+
+
+def main():
+    """Print the rate of each."""
+    chromium = find_chromium() or sys.exit(NO_CHROMIUM)
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (PLAYER, "player(Player)", "player(OneAtATime)")]
+    with tempfile.TemporaryDirectory() as home, serve(Path(home)) as (address, study):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), study / NOTEBOOK)
+        with browse(chromium, address) as page:
+            open_notebook(page, NOTEBOOK)
+            run_all(page)
+            if found := troubles(page):
+                sys.exit("\n".join(found))
+            page.evaluate(COUNT)
+            players = page.locator(".wm-player")
+            ours, peer = (painted(page, players.nth(number)) for number in range(2))
+    print(f"the player paints {ours:.1f} frames a second, with one step under way {peer:.1f}; asked for 50")
+    return {"seconds": SECONDS, "frames_per_second": {"ours": ours, "one step under way": peer}}
