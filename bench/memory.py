@@ -1,8 +1,8 @@
 """What M's h knows that the frame doesn't: linear probes for speed, turning and the last action, from z, h and both.
 
 Drives of the shipped agent and of the random policy, on tracks that no stage drives on, split by episode. Controls: an
-untrained M's h, and the last action alone. A probe is a ridge regression; its score is the share of the variance that
-it explains on the drives that it was not fitted to.
+untrained M's h, and the last action alone. A probe is a ridge regression, fitted on five sixths of the drives and
+scored on the rest, six times; its score is the share of the variance that it explains.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from wmlib.train import encode_frames
 
 FOLDER = "data/pretrained/car_racing"
 TRACKS = [45_000_000 + i for i in range(24)]  # in no stage's range
-FIT, SKIP, RIDGE = 16, 50, 100.0  # drives to fit on; first steps left out, while the camera comes down
+FOLDS, SKIP, RIDGE = 6, 50, 100.0  # SKIP: first steps left out, while the camera comes down
 
 
 @torch.inference_mode()
@@ -31,17 +31,20 @@ def memories(mdnrnn: MDNRNN, codes: np.ndarray, action: np.ndarray) -> np.ndarra
 
 
 def probe(inputs: list[np.ndarray], truth: list[np.ndarray]) -> float:
-    """The share explained: inputs (T, F) and truth (T,) of each drive, fitted on the first FIT drives."""
-    x, rest = np.concatenate(inputs[:FIT]).astype(float), np.concatenate(inputs[FIT:]).astype(float)
-    y, aim = np.concatenate(truth[:FIT]), np.concatenate(truth[FIT:])
-    middle, width = x.mean(axis=0), x.std(axis=0) + 1e-9
-    x, rest = (x - middle) / width, (rest - middle) / width
-    weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (y - y.mean()))
-    return float(1 - np.mean((rest @ weights + y.mean() - aim) ** 2) / aim.var())
+    """The share explained: inputs (T, F) and truth (T,) of each drive."""
+    x, y = np.concatenate(inputs).astype(float), np.concatenate(truth)
+    x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9)
+    fold = np.repeat(np.arange(len(truth)) % FOLDS, [len(one) for one in truth])
+    guess = np.empty_like(y)
+    for one in range(FOLDS):
+        fit, middle = x[fold != one], y[fold != one].mean()
+        weights = np.linalg.solve(fit.T @ fit + RIDGE * np.eye(x.shape[1]), fit.T @ (y[fold != one] - middle))
+        guess[fold == one] = x[fold == one] @ weights + middle
+    return float(1 - np.mean((guess - y) ** 2) / y.var())
 
 
-def knowledge(trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: list[np.ndarray]) -> dict:
-    """Every probe's score by what is asked and what it reads."""
+def knowledge(trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: list[np.ndarray]) -> tuple[dict, dict]:
+    """Every probe's score by what is asked and what it reads; how much what is asked spreads on the same drives."""
     asked = {
         "speed": [drive.speed[SKIP:-1] for drive in found],
         "turning": [drive.turning[SKIP:-1] for drive in found],
@@ -58,7 +61,8 @@ def knowledge(trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: lis
         "untrained h": blank,
         "last action": [drive.action[SKIP - 1 : -1] for drive in found],
     }
-    return {name: {what: probe(inputs, truth) for what, inputs in read.items()} for name, truth in asked.items()}
+    scores = {name: {what: probe(inputs, truth) for what, inputs in read.items()} for name, truth in asked.items()}
+    return scores, {name: float(np.concatenate(truth).std()) for name, truth in asked.items()}
 
 
 @torch.inference_mode()
@@ -87,10 +91,11 @@ def main() -> dict:
         found = drives(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
         found = [drive for drive in found if len(drive) > 4 * SKIP]
         codes = [encoded(agent, drive) for drive in found]
-        scores = knowledge(agent.mdnrnn, untrained, found, codes)
+        scores, spread = knowledge(agent.mdnrnn, untrained, found, codes)
         nll = float(np.mean([likelihood(agent.mdnrnn, drive, code) for drive, code in zip(found, codes)]))
         print(f"{name} drives ({len(found)}): {nll:.3f} nats for each latent and step; shares explained:")
         for asked, row in scores.items():
-            print(f"  {asked:14}" + "".join(f"{what:>15} {share:5.2f}" for what, share in row.items()))
-        results["drives"][name] = {"number": len(found), "nll": nll, "share_explained": scores}
+            shares = "".join(f"{what:>15} {share:5.2f}" for what, share in row.items())
+            print(f"  {asked:14} spread {spread[asked]:6.2f}{shares}")
+        results["drives"][name] = {"number": len(found), "nll": nll, "spread": spread, "share_explained": scores}
     return results

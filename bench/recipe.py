@@ -32,18 +32,18 @@ DRAWS = 0.10  # a step size for C that reads draws: z is three times as long a v
 # What is changed: of the evolution, of the controller.
 VARIANTS: dict[str, tuple[dict, dict]] = {
     "the whole": ({}, {}),
+    "z alone": ({"sigma0": DRAWS}, {"reads": "z"}),
+    "mu alone": ({}, {"reads": "mu"}),
+    "h alone": ({}, {"reads": "h"}),
+    UNTRAINED: ({}, {}),
+    NEXT_ALONE: ({}, {}),
     "a draw instead of mu": ({"sigma0": DRAWS}, {"reads": "z h"}),
+    "z alone, 40 tanh units": ({"sigma0": DRAWS}, {"reads": "z", "hidden_size": 40}),
     "no racing": ({"tracks": 4, "halving": ()}, {}),
     "1,000 steps from the start": ({"first_steps": None, "growth": None}, {}),
     "CMA-ES's own step size": ({"sigma_end": None, "decay": None}, {}),
     "twice the population": ({"popsize": 2 * BASE.popsize}, {}),
     "half the step size": ({"sigma0": BASE.sigma0 / 2, "sigma_end": BASE.sigma_end / 2}, {}),
-    NEXT_ALONE: ({}, {}),
-    UNTRAINED: ({}, {}),
-    "z alone": ({"sigma0": DRAWS}, {"reads": "z"}),
-    "mu alone": ({}, {"reads": "mu"}),
-    "z alone, 40 tanh units": ({"sigma0": DRAWS}, {"reads": "z", "hidden_size": 40}),
-    "h alone": ({}, {"reads": "h"}),
 }
 
 

@@ -12,10 +12,11 @@ from PIL import Image
 
 from wmlib import plots
 from wmlib.agent import Agent
+from wmlib.checkpoint import read_json
 from wmlib.config import SELECT_SEEDS, resolve
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.vector import VectorEnv
-from wmlib.mdnrnn import Mixture
+from wmlib.mdnrnn import Mixture, sample_mixture
 from wmlib.rollout import Drive, record, rollout
 from wmlib.vae import to_uint8
 from wmlib.video import enlarge, write_mp4
@@ -99,24 +100,30 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
 
 
 def draw_four_panes(agent: Agent, drive: Drive) -> None:
-    """The full agent at work: the game, the frame V reads, what V keeps, what M expects next."""
+    """The full agent at work: the game, the frame V reads, what V keeps, what M expected this frame to be."""
     kept, expected = decoded(agent, drive.z), expected_next(agent, drive.h[1:])  # of frame t, of frame t + 1
     frames = [
         captioned(
-            {"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expects next": e}, 256
+            {"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expected": e}, 256
         )
         for p, f, k, e in list(zip(drive.pictures[1:], drive.frames[1:], kept[1:], expected[:-1]))[START:]
     ]
     save_film("four_panes", frames)
 
 
+@torch.inference_mode()
 def draw_six_clips(agent: Agent) -> None:
-    """Six clips, all painted by V's decoder, some of real drives, some of dreams; the answer is in six_clips.json."""
+    """Six clips, all painted by V's decoder, some of real drives, some of dreams; the answer is in six_clips.json.
+
+    A dream's z is drawn from what M expects, and so are the real ones': painted from mu they alone would not tremble.
+    """
     real = np.array([True, False, False, True, False, True])
     clips = []
     for index, is_real in enumerate(real):
         drive = driven(agent, SELECT_SEEDS.start + 100 + index, 260)
-        clips.append(decoded(agent, drive.z[START:]) if is_real else dream(agent, drive, START, 200, seed=index))
+        expected = agent.mdnrnn.mixture(torch.from_numpy(drive.h[None, START + 1 :]))
+        drawn = sample_mixture(expected, generator=torch.Generator().manual_seed(index))[0]
+        clips.append(decoded(agent, drawn) if is_real else dream(agent, drive, START, 200, seed=index))
     length = min(map(len, clips))
     frames = [captioned({f"clip {index + 1}": clip[t] for index, clip in enumerate(clips)}, 128) for t in range(length)]
     save_film("six_clips", frames)
@@ -132,15 +139,17 @@ def draw_map() -> None:
 
 def score_text() -> str:
     """The README's lines about the score, from data/results."""
-    ours = json.loads(resolve("data/results/car_racing.json").read_text())
-    paper = json.loads(resolve("data/results/paper.json").read_text())["car_racing_100_episodes"][-1]
+    names = ("car_racing", "paper", "bench_agent")
+    ours, paper, made = (read_json(resolve(f"data/results/{name}.json")) for name in names)
+    paper = paper["car_racing_100_episodes"][-1]
     agent, noise = ours["agent"], ours["random_policy"]
     low, high = agent["interval"]
     return (
         f"**Measured score: {agent['mean']:.0f} ± {agent['std']:.0f}** over {agent['episodes']} unseen tracks of "
         f"gymnasium's own CarRacing-v3 (95 % interval of the mean: {low:.0f} to {high:.0f}). "
         f"Random actions score {noise['mean']:.0f} on the same tracks; "
-        f"the paper's agent scored {paper['mean']} ± {paper['std']} on CarRacing-v0."
+        f"the paper's agent scored {paper['mean']} ± {paper['std']} on CarRacing-v0. "
+        f"`make agent` made it from nothing in {made['seconds'] / 3600:.1f} hours on {made['cores']} cores."
     )
 
 
