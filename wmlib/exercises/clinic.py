@@ -55,11 +55,11 @@ FAULT_LIST = "\n".join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.i
 @exercise(
     notebook="02_vae",
     minutes=15,
-    task=f"""Three Vs in the **clinic** above, each trained with one line wrong. Read curves and pictures, and name
+    task=f"""Three Vs in the **clinic** above, each trained with one fault. Read curves and pictures, and name
 each fault. Choose among:
 {FAULT_LIST}
 
-Before you answer, say for each patient which *one* observation speaks for your choice and which one it rules out.""",
+Before you answer, say for each patient which *one* observation speaks for your choice and which fault it rules out.""",
     hint="""What does each fault do to the KL? Three of the six can be told from that curve alone. For the others
 compare the row from $\\mu$ with the row from $z$, and look at the shape of the error's curve.""",
     check=_check_diagnosis,
