@@ -208,7 +208,7 @@ def foreseeing(reward_bias=0.0, end_bias=0.0, max_steps=6):
     torch.manual_seed(0)
     vae, mdnrnn = VAE(4), MDNRNN(4, 3, 6, 2, outcome=True)
     with torch.no_grad():
-        mdnrnn.to_outcome.bias += torch.tensor([reward_bias, end_bias])
+        mdnrnn.to_outcome[-1].bias += torch.tensor([reward_bias, end_bias])
     return DreamEnv(vae, mdnrnn, FIRST_Z, 3, max_steps=max_steps)
 
 

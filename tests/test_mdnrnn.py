@@ -268,7 +268,7 @@ def sequences(B=3, T=5, steps=(5, 2, 4), ends=(True, False, True)):
 
 def test_todays_weights_fit_an_m_without_outcome_and_it_says_what_it_lacks():
     assert not any("outcome" in name for name in predicting(False).state_dict())
-    assert {"to_outcome.weight", "to_outcome.bias"} < set(predicting().state_dict())
+    assert {"to_outcome.0.weight", "to_outcome.2.bias"} < set(predicting().state_dict())
     with pytest.raises(ValueError, match="predicts no reward and no end.*outcome=True"):
         predicting(False).outcome(torch.zeros(1, 1, 6))
 

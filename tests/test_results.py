@@ -83,6 +83,16 @@ def test_what_m_knows_was_asked_of_the_m_that_ships_and_the_controls_do_as_they_
         assert share["turning"]["h"] > share["turning"]["z"] and share["turning"]["h"] > share["turning"]["last action"]
 
 
+def test_the_outcome_was_learnt_on_the_m_that_ships_and_judged_as_it_ships():
+    table, folder = read_json(resolve("data/results/bench_outcome.json")), PRETRAINED / "outcome"
+    assert table["outcome_sha256"] == file_hash(folder / "weights.safetensors")
+    hashes = {part: file_hash(PRETRAINED / part / "weights.safetensors") for part in ("vae", "mdnrnn")}
+    assert read_json(folder / "meta.json")["inputs_sha256"] == hashes
+    for found in table["drives"].values():
+        expected, paid = found["reward_a_second"].values()
+        assert found["share_of_reward"]["a second"] > 0.4 and abs(expected - paid) < 0.1 * abs(paid)
+
+
 def test_the_readme_tells_the_measured_score():
     assert score_text() in resolve("README.md").read_text()
 

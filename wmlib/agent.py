@@ -16,7 +16,7 @@ from wmlib.controller import Controller
 from wmlib.data import check_memory
 from wmlib.envs.task import Task, get_task
 from wmlib.fast import lay_out
-from wmlib.mdnrnn import MDNRNN
+from wmlib.mdnrnn import MDNRNN, outcome_layers
 from wmlib.vae import VAE, to_float
 
 
@@ -134,6 +134,9 @@ def load_world_model(folder: str | Path) -> Agent:
     if mdnrnn:
         load_into(mdnrnn, folder / "mdnrnn")
         mdnrnn.to_ahead = None  # a question for training alone
+        if (folder / "outcome").exists():  # trained later, on M's h
+            mdnrnn.to_outcome = outcome_layers(mdnrnn.hidden_size).requires_grad_(False)
+            load_into(mdnrnn.to_outcome, folder / "outcome")
         check_memory(folder)
     lay_out(vae.encoder)
     zeros = torch.zeros(1, controller.num_params)

@@ -50,7 +50,7 @@ class MDNRNN(nn.Module):
         # The paper's LSTM has one bias where torch's has two: the second stays at zero, untrained.
         nn.init.zeros_(self.lstm.get_parameter("bias_hh_l0")).requires_grad_(False)
         self.to_mixture = nn.Linear(hidden_size, 3 * z_size * num_mixtures)
-        self.to_outcome = nn.Linear(hidden_size, 2) if outcome else None
+        self.to_outcome = outcome_layers(hidden_size) if outcome else None
         self.look_ahead, self.to_ahead = look_ahead, nn.Linear(hidden_size, 2 * z_size) if look_ahead else None
 
     @property
@@ -99,6 +99,15 @@ class MDNRNN(nn.Module):
         """`memory` followed by `mixture`: z (B, T, Z), action (B, T, A) to Mixture (B, T, Z, K) and state."""
         h, state = self.memory(z, action, state)
         return self.mixture(h), state
+
+
+def outcome_layers(hidden_size: int) -> nn.Sequential:
+    """From h to reward and logit of the end, by way of a small hidden layer.
+
+    What a step pays depends on speed and on being on the road, both at once; a linear layer can only add them. (The
+    paper's M tells the end alone, by a linear layer: Take Cover pays the same for every step.)
+    """
+    return nn.Sequential(nn.Linear(hidden_size, 64), nn.ReLU(), nn.Linear(64, 2))
 
 
 def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
