@@ -6,6 +6,7 @@ Needs Chromium on the PATH.
 import statistics
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from tests.browser import NO_CHROMIUM, browse, find_chromium, open_notebook, run_all, serve, troubles
 
 MOVES = 40
-NOTEBOOK = "explorer.ipynb"
+NOTEBOOK = "bench.ipynb"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 SETUP = """
@@ -73,11 +74,11 @@ def move(page, output, step: int) -> float:
     return page.evaluate(MOVE, [handle.element_handle(), output.element_handle(), key])
 
 
-def main():
-    """Print how long a move takes with each, and the ratio."""
+@contextmanager
+def shown(*sources: str):
+    """A page of headless Chromium with a notebook of these cells, run."""
     chromium = find_chromium() or sys.exit(NO_CHROMIUM)
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (SETUP, OURS, PEER)]
-    times = {"latent explorer": [], "interact and imshow": []}
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     with tempfile.TemporaryDirectory() as home, serve(Path(home)) as (address, study):
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), study / NOTEBOOK)
         with browse(chromium, address) as page:
@@ -85,10 +86,17 @@ def main():
             run_all(page)
             if found := troubles(page):
                 sys.exit("\n".join(found))
-            outputs = page.locator(".jp-OutputArea-output:has(.noUi-handle)")
-            for step in tqdm(range(-4, MOVES), "moves"):  # the first four are not counted
-                for index, found in enumerate(times.values()):
-                    found += [move(page, outputs.nth(index), step)][: step >= 0]
+            yield page
+
+
+def main():
+    """Print how long a move takes with each, and the ratio."""
+    times = {"latent explorer": [], "interact and imshow": []}
+    with shown(SETUP, OURS, PEER) as page:
+        outputs = page.locator(".jp-OutputArea-output:has(.noUi-handle)")
+        for step in tqdm(range(-4, MOVES), "moves"):  # the first four are not counted
+            for index, found in enumerate(times.values()):
+                found += [move(page, outputs.nth(index), step)][: step >= 0]
     medians = {name: statistics.median(found) for name, found in times.items()}
     worst = {name: max(found) for name, found in times.items()}
     for name in times:

@@ -30,6 +30,11 @@ def memories(mdnrnn: MDNRNN, codes: np.ndarray, action: np.ndarray) -> np.ndarra
     return torch.cat([torch.zeros_like(h[:, :1]), h[:, :-1]], dim=1)[0].numpy()
 
 
+def share(guess: np.ndarray, truth: np.ndarray) -> float:
+    """The share of the truth's variance that a guess explains."""
+    return float(1 - np.mean((guess - truth) ** 2) / truth.var())
+
+
 def probe(inputs: list[np.ndarray], truth: list[np.ndarray]) -> float:
     """The share explained: inputs (T, F) and truth (T,) of each drive."""
     x, y = np.concatenate(inputs).astype(float), np.concatenate(truth)
@@ -40,7 +45,7 @@ def probe(inputs: list[np.ndarray], truth: list[np.ndarray]) -> float:
         fit, middle = x[fold != one], y[fold != one].mean()
         weights = np.linalg.solve(fit.T @ fit + RIDGE * np.eye(x.shape[1]), fit.T @ (y[fold != one] - middle))
         guess[fold == one] = x[fold == one] @ weights + middle
-    return float(1 - np.mean((guess - y) ** 2) / y.var())
+    return share(guess, y)
 
 
 def knowledge(trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: list[np.ndarray]) -> tuple[dict, dict]:

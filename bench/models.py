@@ -79,6 +79,7 @@ def main() -> dict:
     for name, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
         driven = drives(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
         driven = [drive for drive in driven if len(drive) > 4 * SKIP]
+        assert len(driven) > 16, f"only {len(driven)} drives are long enough to split"
         found[name] = driven, [encoded(agent, drive) for drive in driven]
     jobs = [("V", name, seed) for seed in SEEDS for name in V_VARIANTS]
     jobs += [("M", name, seed) for seed in SEEDS for name in M_VARIANTS]

@@ -6,13 +6,14 @@ error, or a few times -100 would drown all else. Three minutes on two cores.
 """
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.memory import FOLDER, TRACKS, encoded
+from bench.memory import FOLDER, TRACKS, encoded, share
 from wmlib.agent import Agent
 from wmlib.checkpoint import describe, file_hash, save_weights, to_half
 from wmlib.collect import BrownianPolicy
@@ -20,14 +21,14 @@ from wmlib.config import COLLECT_SEEDS, resolve
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import END_WEIGHT, outcome_layers
-from wmlib.rollout import Drive, drives
+from wmlib.rollout import Drive, Policy, drives
 
 SEEDS = COLLECT_SEEDS[5_000_000 : 5_000_000 + 256]
 STEPS, BATCH, RATE = 10_000, 512, 1e-3
 WINDOW = 50  # steps, a second of the game
 
 
-def driven(agent: Agent, policy, seeds) -> list[Drive]:
+def driven(policy: Policy, seeds: Sequence[int]) -> list[Drive]:
     """A drive on each track, 32 at a time."""
     groups = [list(seeds[i : i + 32]) for i in range(0, len(seeds), 32)]
     return [
@@ -63,11 +64,6 @@ def trained(h: Tensor, reward: Tensor, end: Tensor) -> nn.Sequential:
     return layers
 
 
-def share(guess: np.ndarray, truth: np.ndarray) -> float:
-    """The share of the truth's variance that a guess explains."""
-    return float(1 - np.mean((guess - truth) ** 2) / truth.var())
-
-
 @torch.inference_mode()
 def judged(agent: Agent, found: list[Drive]) -> dict:
     """Reward: what a second pays, and the shares explained. Ends: how many, how many called within a second of them."""
@@ -97,8 +93,7 @@ def main() -> dict:
     torch.manual_seed(0)
     started, agent = time.time(), Agent.load(FOLDER)
     policies = {"the agent's": agent, "random": BrownianPolicy()}
-    own, others = driven(agent, agent, SEEDS[:96]), driven(agent, BrownianPolicy(), SEEDS[96:])
-    learnt_from = own + others
+    learnt_from = driven(agent, SEEDS[:96]) + driven(BrownianPolicy(), SEEDS[96:])
     h = torch.cat([remembered(agent, drive, noise=index % 2) for index, drive in enumerate(learnt_from)])
     reward = torch.cat([torch.from_numpy(drive.reward).float() for drive in learnt_from])
     end = torch.cat([torch.arange(1 - len(drive), 1) == (0 if drive.terminated else 1) for drive in learnt_from])
@@ -108,7 +103,7 @@ def main() -> dict:
     save_weights(resolve(FOLDER) / "outcome", to_half(agent.mdnrnn.to_outcome.state_dict()), meta)
     results: dict = {"outcome_sha256": file_hash(resolve(FOLDER) / "outcome" / "weights.safetensors"), "drives": {}}
     for name, policy in policies.items():
-        results["drives"][name] = row = judged(agent, driven(agent, policy, TRACKS))
+        results["drives"][name] = row = judged(agent, driven(policy, TRACKS))
         shares = ", ".join(f"{value:.2f} of {what}" for what, value in row["share_of_reward"].items())
         expected, paid = row["reward_a_second"].values()
         print(

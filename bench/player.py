@@ -3,17 +3,9 @@
 The peer is the same player with one step under way at a time. Needs Chromium on the PATH.
 """
 
-import sys
-import tempfile
-from pathlib import Path
-
-import nbformat
-
-from bench.explorer import KERNEL
-from tests.browser import NO_CHROMIUM, browse, find_chromium, open_notebook, run_all, serve, troubles
+from bench.explorer import shown
 
 SECONDS = 10
-NOTEBOOK = "player.ipynb"
 PLAYER = """
 import matplotlib.pyplot as plt
 from wmlib import plots
@@ -53,17 +45,9 @@ def painted(page, player) -> float:
 
 def main():
     """Print the rate of each."""
-    chromium = find_chromium() or sys.exit(NO_CHROMIUM)
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (PLAYER, "player(Player)", "player(OneAtATime)")]
-    with tempfile.TemporaryDirectory() as home, serve(Path(home)) as (address, study):
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), study / NOTEBOOK)
-        with browse(chromium, address) as page:
-            open_notebook(page, NOTEBOOK)
-            run_all(page)
-            if found := troubles(page):
-                sys.exit("\n".join(found))
-            page.evaluate(COUNT)
-            players = page.locator(".wm-player")
-            ours, peer = (painted(page, players.nth(number)) for number in range(2))
+    with shown(PLAYER, "player(Player)", "player(OneAtATime)") as page:
+        page.evaluate(COUNT)
+        players = page.locator(".wm-player")
+        ours, peer = (painted(page, players.nth(number)) for number in range(2))
     print(f"the player paints {ours:.1f} frames a second, with one step under way {peer:.1f}; asked for 50")
     return {"seconds": SECONDS, "frames_per_second": {"ours": ours, "one step under way": peer}}
