@@ -95,6 +95,7 @@ def jupyter_options(study):
         f"--ServerApp.root_dir={study.parent}",
         f"--LabApp.default_url=/lab/tree/{study.name}/{FIRST_NOTEBOOK}",
         "--ServerApp.answer_yes=True",
+        "--KernelManager.transport_encryption=auto",  # without it each kernel prints a warning
         "--ServerApp.kernel_websocket_connection_class=wmlib.server.PromptConnection",
         "--log-level=ERROR",
         "--LabApp.log_level=ERROR",

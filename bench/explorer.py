@@ -50,28 +50,37 @@ def show(value):
 _ = ipywidgets.interact(show, value=ipywidgets.FloatSlider(0, min=-3, max=3, step=0.1))
 """
 
-# A step of the slider, and the time until the last picture of its output is another one, decoded, in a painted frame.
-MOVE = """([handle, output, key]) => new Promise((resolve, reject) => {
-    const image = () => Array.from(output.querySelectorAll("img")).at(-1);
-    const before = image().src, start = performance.now();
-    const look = async () => {
-        const now = image();
-        if (performance.now() - start > 10000) return reject(new Error("the picture did not change in ten seconds"));
-        if (!now || now.src === before) return requestAnimationFrame(look);
-        await now.decode();
-        requestAnimationFrame(() => resolve(performance.now() - start));
-    };
-    handle.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
-    look();
-})"""
+# The time from the next key until the output's picture is another one, decoded, in a painted frame.
+WATCH = """([output, picture]) => {
+    const last = () => Array.from(output.querySelectorAll(picture)).at(-1);
+    const seen = () => last()?.src ?? last()?.toDataURL();
+    const before = seen();
+    window.moved = new Promise((resolve, reject) => addEventListener("keydown", () => {
+        const start = performance.now();
+        const look = async () => {
+            if (performance.now() - start > 10000) return reject(new Error("no other picture in ten seconds"));
+            if ((seen() ?? before) === before) return requestAnimationFrame(look);
+            await last().decode?.();
+            requestAnimationFrame(() => resolve(performance.now() - start));
+        };
+        look();
+    }, { capture: true, once: true }));
+}"""
+# name -> an output, the handle of its most used latent, its decoded picture
+SHOWN = {
+    "latent explorer": (".wm-explorer", ".wm-latent input", "[data-picture=decoded] canvas"),
+    "interact and imshow": (".jp-OutputArea-output:has(.noUi-handle)", ".noUi-handle", "img"),
+}
 
 
-def move(page, output, step: int) -> float:
+def move(page, name: str, step: int) -> float:
     """One step of the most used latent's slider, up and down in turn, in milliseconds."""
-    handles = output.locator(".noUi-handle")
-    handle = handles.nth(min(1, handles.count() - 1))  # the explorer's first slider picks a frame
-    key = "ArrowRight" if step % 2 == 0 else "ArrowLeft"
-    return page.evaluate(MOVE, [handle.element_handle(), output.element_handle(), key])
+    place, handle, picture = SHOWN[name]
+    output = page.locator(place).first
+    output.locator(handle).first.focus()
+    page.evaluate(WATCH, [output.element_handle(), picture])
+    page.keyboard.press("ArrowRight" if step % 2 == 0 else "ArrowLeft")
+    return page.evaluate("() => window.moved")
 
 
 @contextmanager
@@ -91,12 +100,11 @@ def shown(*sources: str):
 
 def main():
     """Print how long a move takes with each, and the ratio."""
-    times = {"latent explorer": [], "interact and imshow": []}
+    times = {name: [] for name in SHOWN}
     with shown(SETUP, OURS, PEER) as page:
-        outputs = page.locator(".jp-OutputArea-output:has(.noUi-handle)")
         for step in tqdm(range(-4, MOVES), "moves"):  # the first four are not counted
-            for index, found in enumerate(times.values()):
-                found += [move(page, outputs.nth(index), step)][: step >= 0]
+            for name, found in times.items():
+                found += [move(page, name, step)][: step >= 0]
     medians = {name: statistics.median(found) for name, found in times.items()}
     worst = {name: max(found) for name, found in times.items()}
     for name in times:

@@ -1,7 +1,7 @@
 """What matters in the search for C: a short search with one thing changed, on the shipped V and M, two seeds each.
 
 Every variant may drive as many steps as BASE asks for; then its mean is scored on the selection's tracks. Stopped, the
-bench goes on where it was: its evolutions lie in runs/recipe. Needs the latents of a whole run: python -m bench agent.
+bench goes on where it was: its evolutions lie in runs/recipe.
 """
 
 import shutil
@@ -15,18 +15,16 @@ import torch
 from wmlib import parallel
 from wmlib.agent import new_models
 from wmlib.checkpoint import read_lines, save_weights, to_half, write_json
-from wmlib.config import LAPTOP, LAPTOP_M, Config, ControllerConfig, EvolveConfig, resolve, to_dict
-from wmlib.data import EncodedEpisode, EpisodeStore, sequence_batches
+from wmlib.config import LAPTOP, Config, ControllerConfig, EvolveConfig, resolve, to_dict
 from wmlib.evolve import evolve, horizon, input_hashes
-from wmlib.train import train_mdnrnn
 
 FOLDER, RUNS = resolve("data/pretrained/car_racing"), resolve("runs/recipe")
-LATENTS, SEEDS = resolve("runs/bench_agent/latents"), (0, 1)
+SEEDS = (0, 1)
 GENERATIONS = 20
 BASE = replace(
     LAPTOP.evolve, popsize=32, halving=(2, 4), generations=GENERATIONS, finish_from=None, decay=GENERATIONS, growth=10
 )
-UNTRAINED, NEXT_ALONE = "M untrained", "M asked for the next z alone"
+UNTRAINED = "M untrained"
 DRAWS = 0.10  # a step size for C that reads draws: z is three times as long a vector as mu
 
 # What is changed: of the evolution, of the controller.
@@ -36,7 +34,6 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
     "mu alone": ({}, {"reads": "mu"}),
     "h alone": ({}, {"reads": "h"}),
     UNTRAINED: ({}, {}),
-    NEXT_ALONE: ({}, {}),
     "a draw instead of mu": ({"sigma0": DRAWS}, {"reads": "z h"}),
     "z alone, 40 tanh units": ({"sigma0": DRAWS}, {"reads": "z", "hidden_size": 40}),
     "no racing": ({"tracks": 4, "halving": ()}, {}),
@@ -64,9 +61,8 @@ def variant(name: str, seed: int) -> Config:
     settings, budget = replace(BASE, **changes), steps(BASE, GENERATIONS)
     generations = max(number for number in range(1, 200) if steps(settings, number) <= budget)
     settings = replace(settings, generations=generations, select_every=generations)
-    mdnrnn = replace(LAPTOP_M, look_ahead=None) if name == NEXT_ALONE else LAPTOP_M
     controller = ControllerConfig(**({"reads": "mu h"} | reads))
-    return replace(LAPTOP, seed=seed, evolve=settings, mdnrnn=mdnrnn, controller=controller)
+    return replace(LAPTOP, seed=seed, evolve=settings, controller=controller)
 
 
 def prepare(name: str, config: Config) -> Path:
@@ -75,15 +71,9 @@ def prepare(name: str, config: Config) -> Path:
     if not (folder / "config.json").exists():
         for part in ("vae", "mdnrnn"):
             shutil.copytree(FOLDER / part, folder / part, dirs_exist_ok=True)
-        if name in (UNTRAINED, NEXT_ALONE):
+        if name == UNTRAINED:
             torch.manual_seed(config.seed)
-            mdnrnn, memory = new_models(config)[1], config.mdnrnn
-            if name == NEXT_ALONE:
-                paths = EpisodeStore(LATENTS, EncodedEpisode).paths()
-                batches = sequence_batches(paths, memory.batch_size, memory.sequence_length, config.seed)
-                for _ in train_mdnrnn(memory, mdnrnn, batches):
-                    pass
-            save_weights(folder / "mdnrnn", to_half(mdnrnn.state_dict()), {})
+            save_weights(folder / "mdnrnn", to_half(new_models(config)[1].state_dict()), {})
         write_json(folder / "config.json", to_dict(config))
     return folder
 

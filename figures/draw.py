@@ -26,6 +26,7 @@ TRACK = SELECT_SEEDS.start + 7
 STEPS = 500  # ten seconds of the game
 START = 60  # the camera has come down by then
 INK = (64, 64, 64)
+CONTROLS = 56  # white rows below a film, where a browser's controls cover no car
 
 
 def driven(agent: Agent, seed: int, steps: int, pictures: str | None = None) -> Drive:
@@ -72,8 +73,9 @@ def square(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def save_film(name: str, frames: list[np.ndarray]) -> None:
-    """An mp4 and, beside it, a poster frame."""
-    write_mp4(HERE / f"{name}.mp4", frames, fps=50)
+    """An mp4 with room for the controls and, beside it, a poster frame."""
+    room = ((0, CONTROLS), (0, 0), (0, 0))
+    write_mp4(HERE / f"{name}.mp4", (np.pad(frame, room, constant_values=255) for frame in frames), fps=50)
     Image.fromarray(frames[len(frames) // 3]).save(HERE / f"{name}.png")
 
 
@@ -113,7 +115,7 @@ def draw_four_panes(agent: Agent, drive: Drive) -> None:
 
 @torch.inference_mode()
 def draw_six_clips(agent: Agent) -> None:
-    """Six clips, all painted by V's decoder, some of real drives, some of dreams; the answer is in six_clips.json.
+    """Six clips in two rows, all painted by V's decoder, of real drives and of dreams; six_clips.json has the answer.
 
     A dream's z is drawn from what M expects, and so are the real ones': painted from mu they alone would not tremble.
     """
@@ -125,8 +127,11 @@ def draw_six_clips(agent: Agent) -> None:
         drawn = sample_mixture(expected, generator=torch.Generator().manual_seed(index))[0]
         clips.append(decoded(agent, drawn) if is_real else dream(agent, drive, START, 200, seed=index))
     length = min(map(len, clips))
-    frames = [captioned({f"clip {index + 1}": clip[t] for index, clip in enumerate(clips)}, 128) for t in range(length)]
-    save_film("six_clips", frames)
+    rows = [
+        [captioned({f"clip {index + 1}": clips[index][t] for index in row}, 192) for t in range(length)]
+        for row in (range(3), range(3, 6))
+    ]
+    save_film("six_clips", [np.concatenate(pair) for pair in zip(*rows)])
     (HERE / "six_clips.json").write_text(json.dumps({"real": real.tolist()}) + "\n")
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,13 +17,48 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
-PATIENCE = 300  # seconds, for a busy machine
+PATIENCE = 600  # seconds, for a busy machine
 NO_CHROMIUM = "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
 CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 TROUBLE = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 IN_FRONT = """name => {
     const panel = window.jupyterapp?.shell.currentWidget;
     return panel?.context?.path.endsWith(name) && panel.sessionContext?.session?.kernel?.info;
+}"""
+SETTLED = """() => {
+    const { node, content } = jupyterapp.shell.currentWidget;
+    return content.widgets.every(({ model, outputArea, rendered }) => model.type === "markdown" ? rendered
+        : model.type === "raw" || outputArea.widgets.length >= Math.min(1, outputArea.model.length))
+        && [...node.querySelectorAll(".jp-OutputArea-output")].every((output) => output.hasChildNodes())
+        && [...node.querySelectorAll("img")].every((image) => image.complete)
+        && [...node.querySelectorAll("video")].every((film) => film.readyState >= 1 || film.error);
+}"""
+FAULTS = """() => {
+    const { node, content } = jupyterapp.shell.currentWidget;
+    const found = [], wide = ".jp-WindowedPanel-outer, .cm-scroller, .jp-RenderedMarkdown, .jp-OutputArea-output";
+    const check = (element, fine, what) => {
+        const cell = content.widgets.findIndex((widget) => widget.node.contains(element));
+        if (!fine) found.push(`cell ${cell}: ${what}`);
+    };
+    for (const element of node.querySelectorAll(wide)) {
+        const { scrollWidth, clientWidth, className } = element;
+        const scrolls = /auto|scroll/.test(getComputedStyle(element).overflowX) && scrollWidth > clientWidth;
+        check(element, !scrolls, `${className}: ${scrollWidth} pixels wide in ${clientWidth}`);
+    }
+    for (const image of node.querySelectorAll("img")) {
+        check(image, image.naturalWidth > 0, `no picture: ${image.alt}`);
+        // ipywidgets.Image cannot have an alt text
+        check(image, image.alt.trim(), "a picture without alt text");
+    }
+    for (const film of node.querySelectorAll("video")) {
+        check(film, film.readyState >= 1 && film.duration > 0, `a dead film: ${film.error?.message}`);
+        const { model } = content.widgets.find((widget) => widget.node.contains(film));
+        // JupyterLab drops an untrusted film's label
+        check(film, film.ariaLabel?.trim() || !model.trusted, "a film without aria-label");
+    }
+    for (const output of node.querySelectorAll(".jp-OutputArea-output"))
+        check(output, !/(Error displaying|Loading) widget|model not found/.test(output.innerText), output.innerText);
+    return found;
 }"""
 IDLE = "() => allCellsRun && jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
 
@@ -36,9 +72,15 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def jupyterlab(chromium, tmp_path_factory):
+def jupyter_home(tmp_path_factory):
+    """The folder of JupyterLab's settings and of its log."""
+    return tmp_path_factory.mktemp("jupyter")
+
+
+@pytest.fixture(scope="session")
+def jupyterlab(chromium, jupyter_home):
     """The address of notebook 00 in a JupyterLab."""
-    with serve(tmp_path_factory.mktemp("jupyter")) as (address, _):
+    with serve(jupyter_home) as (address, _):
         yield address
 
 
@@ -83,7 +125,7 @@ def browse(chromium, address):
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(1000 * PATIENCE)
-        page.goto(address + "&reset")  # without the tabs of the test before
+        page.goto(address.replace("/lab/", f"/lab/workspaces/{uuid.uuid4().hex}/"))  # without another test's tabs
         page.wait_for_function(IN_FRONT, arg="00_start_here.ipynb")
         yield page
         browser.close()
@@ -131,6 +173,21 @@ def open_notebook(page, name):
     page.wait_for_function(IN_FRONT, arg=name)
 
 
+def reopen(page, name, kernel):
+    """Save the notebook in front and open it again: on the page loaded anew, or in a new tab, its kernel ended."""
+    page.evaluate("async () => jupyterapp.shell.currentWidget.context.save()")
+    if kernel:
+        page.reload()
+    else:
+        page.evaluate("""async () => {
+            const { context, sessionContext } = jupyterapp.shell.currentWidget, { id } = sessionContext.session;
+            jupyterapp.shell.currentWidget.dispose();
+            await jupyterapp.serviceManager.sessions.shutdown(id);
+            jupyterapp.commands.execute("docmanager:open", { path: context.path });
+        }""")
+    page.wait_for_function(IN_FRONT, arg=name)
+
+
 def run_all(page):
     """Run All Cells, as the menu does, and wait until the kernel is idle again."""
     page.evaluate("""() => {
@@ -143,3 +200,10 @@ def run_all(page):
 def troubles(page):
     """The text of every error and every line on stderr that the notebook shows."""
     return page.locator(TROUBLE).all_inner_texts()
+
+
+def faults(page):
+    """What is wrong with the looks of the notebook in front, a line each."""
+    page.add_style_tag(content="mjx-assistive-mml { display: none !important }")  # as wide as a formula in other fonts
+    page.wait_for_function(SETTLED)
+    return troubles(page) + page.evaluate(FAULTS)

@@ -1,3 +1,3 @@
 """Fixtures that more than one test file uses."""
 
-from browser import chromium, jupyterlab, page  # noqa: F401
+from browser import chromium, jupyter_home, jupyterlab, page  # noqa: F401

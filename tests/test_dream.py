@@ -9,9 +9,9 @@ import torch
 from fakes import tiny_models
 from wmlib.agent import Agent
 from wmlib.controller import Controller
-from wmlib.data import EncodedEpisode, EpisodeStore
+from wmlib.data import EncodedEpisode, EpisodeStore, load_episode
 from wmlib.dream import DreamEnv, DreamPolicy
-from wmlib.mdnrnn import MDNRNN, place_noise
+from wmlib.mdnrnn import MDNRNN, Mixture, place_noise
 from wmlib.rollout import episodes, returns, rollout
 from wmlib.vae import VAE, to_uint8
 
@@ -169,6 +169,41 @@ def test_the_next_z_is_ms_mixture_under_the_noise_of_the_dreams_seed():
     np.testing.assert_allclose(env.step(action)[0], expected, rtol=1e-5, atol=1e-6)
 
 
+def tempered(mixture, weights, noise):
+    """Each latent's mixture with its weights and its noise at temperatures of their own (paper, section 4.4)."""
+    picks = torch.distributions.Categorical(logits=mixture.logits / weights)
+    normals = torch.distributions.Normal(mixture.mu, math.sqrt(noise) * torch.exp(mixture.logsigma))
+    return torch.distributions.MixtureSameFamily(picks, normals)
+
+
+@pytest.fixture(scope="module")
+def distance():
+    """The worst latent's Kolmogorov-Smirnov statistic times sqrt(N): N dreams' first z against a tempered mixture."""
+    N, memory = 8_000, tuple(torch.full((1, 6), value) for value in (0.3, -0.2))
+
+    @torch.no_grad()
+    def measure(temperature, weights, noise):
+        env = dream(N, FIRST_Z[:1], temperature=temperature, first_state=memory)
+        env.mdnrnn.to_mixture.weight *= 12  # components that differ
+        env.reset(seed=0)
+        action = scripted(1, 1)[0]
+        z = env.step(action.repeat(N, axis=0))[0]
+        h, _ = env.mdnrnn.memory(torch.from_numpy(FIRST_Z[None, :1]), torch.from_numpy(action)[None], memory)
+        expected = tempered(Mixture(*(part[0, 0] for part in env.mdnrnn.mixture(h))), weights, noise)
+        reached = np.sort(expected.cdf(torch.from_numpy(z)).numpy(), axis=0)  # (N, Z), uniform if M is obeyed
+        return np.abs(reached - (np.arange(N)[:, None] + 0.5) / N).max() * math.sqrt(N)
+
+    return measure
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 1.5])
+def test_one_step_is_distributed_as_ms_tempered_mixture(distance, temperature):
+    """Chance passes 1.95 once in a thousand. Noise at a temperature a quarter off is seen, weights at twice theirs."""
+    assert distance(temperature, temperature, temperature) < 1.95
+    assert distance(temperature, 2 * temperature, temperature) > 2.5
+    assert distance(temperature, temperature, 1.25 * temperature) > 2.5
+
+
 def test_the_action_steers_the_dream():
     z = []
     for value in (0, 1):
@@ -255,6 +290,45 @@ def test_dreams_begin_where_the_stored_episodes_do(tmp_path):
     assert around.all() and (abs(around) < 5 * np.exp((np.arange(3)[:, None] - 9) / 2)).all()
 
 
+def stored(tmp_path, lengths=(6, 9)):
+    """A store of encoded episodes with other codes at every step."""
+    rng, store = np.random.default_rng(3), EpisodeStore(tmp_path, EncodedEpisode)
+    for index, T in enumerate(lengths):
+        mu, logvar = rng.standard_normal((2, T + 1, 4)).astype(np.float32)
+        store.save(index, EncodedEpisode(mu, logvar, scripted(T, 1)[:, 0], np.zeros(T, np.float32), False))
+    return store
+
+
+def test_dreams_may_begin_anywhere_with_the_memory_of_what_came_before(tmp_path):
+    store, agent = stored(tmp_path), pilot(reads="mu h")
+    env = DreamEnv.from_store(agent, store, anywhere=True)
+    for place, path in enumerate(store.paths()):
+        episode, state = load_episode(path, EncodedEpisode), agent.mdnrnn.initial_state(1)
+        (t,) = np.flatnonzero((episode.mu == env.first_z[place].numpy()).all(axis=1))
+        assert 0 < t < len(episode)
+        for z, action in zip(episode.mu[:t], episode.action[:t]):
+            with torch.no_grad():
+                _, state = agent.mdnrnn.memory(
+                    torch.from_numpy(z)[None, None], torch.from_numpy(action)[None, None], state
+                )
+        for part, expected in zip(env.first_state, state):
+            torch.testing.assert_close(part[place], expected[0])
+
+
+def test_latents_of_another_size_are_refused(tmp_path):
+    agent = Agent(*tiny_models(5), Controller(11, 3), torch.zeros(36))
+    with pytest.raises(ValueError, match="000000.npz has 4 latents, V has 5"):
+        DreamEnv.from_store(agent, stored(tmp_path))
+
+
+def test_the_place_to_begin_may_be_chosen():
+    env = dream()
+    assert np.array_equal(env.reset(seed=0, options={"start": [4, 0, 2]})[0], FIRST_Z[[4, 0, 2]])
+    for wrong in ([5, 0, 0], [0, 0], [-1, 0, 0], ["a", "b", "c"]):
+        with pytest.raises(ValueError, match="start must be 3 of the places 0 to 4"):
+            env.reset(seed=0, options={"start": wrong})
+
+
 def test_an_agent_without_m_cannot_dream(tmp_path):
     vae, _ = tiny_models()
     agent = Agent(vae, None, Controller(4, 3), torch.zeros(15), reads="z")
@@ -306,10 +380,14 @@ def test_a_dream_that_leaves_the_numbers_says_so_and_does_not_blame_the_actions(
         env.step(scripted(1)[0])
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
-def test_a_temperature_that_is_not_positive_is_refused(temperature):
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf, "warm", None])
+def test_a_temperature_that_is_not_positive_is_refused_at_the_start_and_later(temperature):
+    env = dream()
     with pytest.raises(ValueError, match="temperature must be a positive number"):
         dream(temperature=temperature)
+    with pytest.raises(ValueError, match="temperature must be a positive number"):
+        env.temperature = temperature
+    assert env.temperature == 1
 
 
 def test_the_policy_drives_a_dream_through_the_common_loop():

@@ -7,6 +7,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -106,6 +108,9 @@ def test_a_video_is_shown_with_its_text(monkeypatch, tmp_path):
     name, attributes = tag(calls[0]["text/html"])  # the src stands in the element itself: it plays untrusted
     assert (name, attributes["aria-label"]) == ("video", ALT) and calls[0]["text/plain"] == ALT
     assert attributes["src"] == "data:video/mp4;base64," + base64.b64encode(b"film").decode()
+    plots.show_video(tmp_path / "a.mp4", ALT, autoplay=True)
+    _, by_itself = tag(calls[1]["text/html"])
+    assert "autoplay" not in attributes and {"autoplay", "muted", "loop", "playsinline"} <= set(by_itself)
 
 
 def test_frame_rows_show_every_frame_in_its_row_under_its_label():
@@ -198,13 +203,53 @@ def test_evolution_without_a_score_has_one_line(ax):
     assert len(ax.lines) == 1
 
 
-def test_the_timing_diagram_names_every_part_and_links_them():
-    figure = plots.timing_diagram()
+def drawn(figure):
+    """A flow diagram's boxes, name -> (left, bottom, right, top), its arrows as points (N, 2), and its names linked."""
     (ax,) = figure.axes
-    words = {text.get_text() for text in ax.texts}
-    assert {"obs[t]", "V", "z[t]", "h[t]", "C", "action[t]", "M", "h[t+1]", "environment", "obs[t+1]"} <= words
-    assert len(ax.patches) == 10 + 11
+    boxes = {}
+    for patch in ax.patches:
+        (left, bottom), (right, top) = patch.get_bbox().get_points()
+        middle = pytest.approx(((left + right) / 2, (bottom + top) / 2))
+        (name,) = (text.get_text() for text in ax.texts if text.get_text() and text.get_position() == middle)
+        boxes[name] = (left, bottom, right, top)
+    arrows = [np.transpose(line.get_data()) for line in ax.lines]
+    heads = [text.xy for text in ax.texts if hasattr(text, "arrow_patch")]
+    assert np.allclose(heads, [arrow[-1] for arrow in arrows])  # each line has its head, where it ends
     plt.close(figure)
+    return boxes, arrows, [(touched(boxes, arrow[0]), touched(boxes, arrow[-1])) for arrow in arrows]
+
+
+def touched(boxes, point):
+    """The one box on whose edge a point lies."""
+    x, y = point
+    gaps = {n: max(left - x, x - right, bottom - y, y - top) for n, (left, bottom, right, top) in boxes.items()}
+    (name,) = (name for name, gap in gaps.items() if abs(gap) < 1e-9)
+    return name
+
+
+LINKS = {
+    plots.timing_diagram: "obs[t]>V V>z[t] z[t]>C h[t]>C C>action[t] action[t]>environment environment>obs[t+1] "
+    "z[t]>M h[t]>M action[t]>M M>h[t+1] h[t+1]>p(z[t+1])",
+    partial(plots.timing_diagram, dream=True): "z[t]>C h[t]>C C>action[t] z[t]>M h[t]>M action[t]>M M>h[t+1] "
+    "h[t+1]>p(z[t+1]) p(z[t+1])>z[t+1]",
+    plots.agent_map: "environment>V V>C V>M M>C C>environment C>M",
+}
+
+
+@pytest.mark.parametrize("draw", LINKS)
+def test_a_flow_diagram_links_each_part_to_what_it_gives_to(draw):
+    _, _, links = drawn(draw())
+    assert sorted(links) == sorted(tuple(link.split(">")) for link in LINKS[draw].split())
+
+
+@pytest.mark.parametrize("draw", LINKS)
+def test_no_arrow_of_a_flow_diagram_runs_through_a_box(draw):
+    boxes, arrows, _ = drawn(draw())
+    for arrow in arrows:
+        way = np.concatenate([np.linspace(a, b, 101) for a, b in zip(arrow, arrow[1:])])
+        for left, bottom, right, top in boxes.values():
+            x, y = (way - [(left + right) / 2, (bottom + top) / 2]).T
+            assert not ((abs(x) < (right - left) / 2 - 1e-6) & (abs(y) < (top - bottom) / 2 - 1e-6)).any()
 
 
 def test_the_style_draws_on_opaque_white():

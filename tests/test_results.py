@@ -12,6 +12,7 @@ from wmlib.config import EVALUATE_SEEDS, resolve
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.evaluate import summarise
 from wmlib.evolve import replay
+from wmlib.widgets import DreamPlayer
 
 PRETRAINED = resolve("data/pretrained/car_racing")
 RESULTS = resolve("data/results/car_racing.json")
@@ -91,6 +92,37 @@ def test_the_outcome_was_learnt_on_the_m_that_ships_and_judged_as_it_ships():
     for found in table["drives"].values():
         expected, paid = found["reward_a_second"].values()
         assert found["share_of_reward"]["a second"] > 0.4 and abs(expected - paid) < 0.1 * abs(paid)
+
+
+def test_how_long_dreams_stay_true_was_asked_of_the_weights_that_ship_and_is_the_players_line():
+    table = read_json(resolve("data/results/bench_horizon.json"))
+    parts = ("vae", "mdnrnn")
+    assert table["weights_sha256"] == {part: file_hash(PRETRAINED / part / "weights.safetensors") for part in parts}
+    assert round(table["drives"]["the agent's"]["half"], 2) == DreamPlayer.PARTED
+    for found in table["drives"].values():
+        rows, lives = found["rows"], found["half_life"]
+        middle = (np.mean(rows["V alone"]["overlap"]) + np.mean(rows["another moment"]["overlap"])) / 2
+        assert found["half"] == pytest.approx(middle)
+        assert lives["V alone"] is None and lives["another moment"] == 1
+        for name in set(rows) - {"V alone", "another moment"}:
+            assert np.interp(lives[name], table["steps"], rows[name]["overlap"]) == pytest.approx(
+                found["half"], abs=1e-6
+            )
+        assert max(row["standard_error"][0] for row in rows.values()) < 0.05
+
+
+def test_dreams_judged_the_drivers_with_the_weights_that_ship():
+    table = read_json(resolve("data/results/bench_drivers.json"))
+    for part, found in table["weights_sha256"].items():
+        assert found == file_hash(PRETRAINED / part / "weights.safetensors")
+    assert len(table["weights_sha256"]) == 4
+    for row in table["dreams"].values():
+        low, high = row["interval_90"]
+        assert len(row["returns"]) == len(table["real"]) == table["drivers"] and low < row["spearman"] < high
+
+
+def test_a_dream_runs_at_twenty_times_the_real_ones_rate_or_more():
+    assert max(read_json(resolve("data/results/bench_dream.json"))["times_as_many_as_real"].values()) > 20
 
 
 def test_the_readme_tells_the_measured_score():

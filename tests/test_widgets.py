@@ -1,23 +1,32 @@
 """The player: keys become actions, drives scores. The explorer: sliders become frames. Both also in a browser."""
 
-import io
 import json
+import math
+from itertools import islice
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from browser import open_notebook, run_all, troubles
+from bench.explorer import OURS, SETUP, shown
+from browser import open_notebook, troubles
 from wmlib import plots
+from wmlib.agent import Agent
+from wmlib.controller import Controller
+from wmlib.dream import DreamEnv
 from wmlib.envs.car_racing import CAR_RACING, steer
 from wmlib.envs.vector import VectorEnv
+from wmlib.rollout import record, rollout
 from wmlib.vae import VAE, to_float, to_uint8
-from wmlib.widgets import LatentExplorer, Player
+from wmlib.widgets import DreamPlayer, LatentExplorer, Player
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
+ENDS_PAINTED = """count => {
+    const ends = Array.from(document.querySelectorAll(".wm-latent canvas"));
+    return ends.length === count && ends.every(end => end.getContext("2d").getImageData(0, 0, 1, 1).data[3]);
+}"""
 ACTIVE_CELL = "() => jupyterapp.shell.currentWidget.content.activeCellIndex"
 
 
@@ -90,12 +99,109 @@ def test_every_message_is_answered_with_the_frame(player, monkeypatch):
     assert sent[1][0]["status"].startswith("step 1, ")
 
 
+@pytest.fixture(scope="module")
+def agent():
+    return Agent.load("data/pretrained/car_racing")
+
+
+@pytest.fixture
+def dreamer(agent):
+    poster = plots.picture(plt.figure(), "two frames side by side")
+    return DreamPlayer(agent, VectorEnv(CAR_RACING.make, 1, max_steps=90), [7, 8], poster)
+
+
+def test_dream_and_ghost_begin_a_second_into_a_drive_with_its_memory(agent, dreamer):
+    drive = record(VectorEnv(CAR_RACING.make, 1, max_steps=90), agent, 7, 7)
+    assert np.array_equal(dreamer.frames()[1], drive.frames[60])
+    np.testing.assert_allclose(dreamer.obs[0], drive.z[60], atol=1e-5)
+    for part, expected in zip(dreamer.imagined.state, (drive.h[60], drive.c[60])):
+        np.testing.assert_allclose(part[0], expected, atol=1e-4)
+
+
+def test_dream_and_ghost_take_the_same_actions(agent, dreamer):
+    first, state = dreamer.obs.copy(), tuple(part.clone() for part in dreamer.imagined.state)
+    action = dreamer.action
+    ghost = VectorEnv(CAR_RACING.make, 1, max_steps=90)
+    for tick in islice(rollout(ghost, agent, [7], 7), 60):
+        seen = tick.next_obs
+    imagined = DreamEnv(agent.vae, agent.mdnrnn, first, first_state=state)
+    imagined.reset(seed=[7])
+    for _ in range(5):
+        dreamer.step(["left", "gas"])
+        action = steer(action, ["left", "gas"])
+        z, *_ = imagined.step(action[None])
+        seen, *_ = ghost.step(action[None])
+    assert np.array_equal(dreamer.obs, z) and np.array_equal(dreamer.seen, seen)
+    assert np.array_equal(dreamer.frames()[0], imagined.render()[0]) and dreamer.steps == 5
+
+
+def test_c_takes_the_wheel_and_gives_it_back(agent, dreamer):
+    with torch.inference_mode():
+        expected = agent.choose(torch.from_numpy(dreamer.obs), *dreamer.imagined.state)[0].numpy()
+    dreamer.answer(dreamer, {"pressed": ["left"], "agent": True}, [])
+    np.testing.assert_allclose(dreamer.action, expected, atol=1e-6)
+    dreamer.answer(dreamer, {"pressed": ["left"], "agent": False}, [])
+    assert np.array_equal(dreamer.action, steer(expected, ["left"]))
+
+
+def test_to_wake_is_to_dream_on_from_what_the_ghost_sees_with_its_memory(agent, dreamer):
+    memory, actions, codes = dreamer.memory, [], []
+    for _ in range(4):
+        codes.append(dreamer.code)
+        dreamer.step(["right"])
+        actions.append(torch.from_numpy(dreamer.action)[None])
+    with torch.no_grad():
+        expected = agent.mdnrnn.memory(torch.stack(codes, 1), torch.stack(actions, 1), memory)[1]
+        mu, _ = agent.vae.encode(to_float(dreamer.seen))
+    assert not np.allclose(dreamer.obs, mu, atol=0.1)
+    dreamer.answer(dreamer, {"wake": True}, [])
+    np.testing.assert_allclose(dreamer.obs, mu, atol=1e-5)
+    torch.testing.assert_close(dreamer.imagined.state, expected, atol=1e-4, rtol=0)
+    assert dreamer.told()["since"] == 0 and dreamer.steps == 4
+
+
+@pytest.mark.parametrize("limit, parted", [(0.0, None), (1.1, 1)])
+def test_they_part_where_the_overlap_falls_and_stays(dreamer, limit, parted):
+    dreamer.PARTED = limit
+    for _ in range(9):
+        dreamer.step(["gas"])
+    assert dreamer.parted is None
+    dreamer.step(["gas"])
+    assert dreamer.parted == parted
+    assert dreamer.overlap == CAR_RACING.overlap(*dreamer.frames())
+
+
+def test_what_goes_wrong_in_a_players_callback_is_said_and_a_new_drive_heals_it(dreamer, monkeypatch):
+    sent = []
+    monkeypatch.setattr(dreamer, "send", lambda content, buffers: sent.append(content))
+    for wrong in (0, -1, math.nan, "hot", None):
+        dreamer.answer(dreamer, {"again": True}, [])
+        dreamer.answer(dreamer, {"temperature": wrong}, [])
+        assert sent[-2]["over"] == "" and "ValueError: temperature must be a positive number" in sent[-1]["over"]
+    dreamer.answer(dreamer, {"again": True}, [])
+    dreamer.answer(dreamer, {"temperature": 0.3}, [])
+    dreamer.answer(dreamer, {"pressed": "gas", "agent": True}, [])
+    assert sent[-1]["over"] == "" and dreamer.imagined.temperature == 0.3
+
+
+def test_the_dream_goes_on_when_the_real_drive_is_over_and_says_so(dreamer):
+    for _ in range(40):
+        dreamer.step([])
+    assert dreamer.gone and dreamer.told()["status"].endswith("and that drive is over") and dreamer.steps == 40
+
+
+def test_an_agent_without_m_has_no_dream_to_play_in(agent, dreamer):
+    sighted = Agent(agent.vae, None, Controller(32), torch.zeros(99), reads="mu")
+    with pytest.raises(ValueError, match="without M can't dream"):
+        DreamPlayer(sighted, dreamer.ghost, [7], dreamer.poster)
+
+
 @pytest.mark.parametrize(
     "name, text", [("player", "a strip of frames from a drive"), ("explorer", "rows of decoded frames")]
 )
 def test_where_no_kernel_runs_the_poster_is_shown(request, name, text):
     data, _ = request.getfixturevalue(name)._repr_mimebundle_()
-    assert {"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"} == data.keys()
+    assert {"text/html", "text/plain"} == data.keys()
     assert data["text/plain"] == text and f'<img alt="{text}"' in data["text/html"]
 
 
@@ -106,54 +212,84 @@ def explorer():
     return LatentExplorer(VAE(), frames, plots.picture(plt.figure(), "rows of decoded frames"), sliders=6)
 
 
-def shown(image) -> np.ndarray:
-    """The frame in an enlarged picture."""
-    return np.array(Image.open(io.BytesIO(image.value)))[2::4, 2::4]
+@pytest.fixture
+def sent(explorer, monkeypatch):
+    """What the explorer sends, in order: content, buffers."""
+    messages = []
+    monkeypatch.setattr(explorer, "send", lambda content, buffers=(): messages.append((content, list(buffers))))
+    return messages
 
 
 @torch.inference_mode()
 def decoded(explorer, z) -> np.ndarray:
-    return to_uint8(explorer.vae.decode(z[None]))[0]
+    return to_uint8(explorer.vae.decode(torch.from_numpy(z)[None]))[0]
 
 
 @torch.inference_mode()
-def test_the_explorer_starts_with_a_frame_and_its_reconstruction(explorer):
+def test_the_most_used_latents_come_first(explorer):
     mu, logvar = explorer.vae.encode(to_float(explorer.frames))
-    assert np.array_equal(shown(explorer.original), explorer.frames[0])
-    assert np.array_equal(shown(explorer.decoded), decoded(explorer, mu[0]))
     normal = torch.distributions.Normal
     kl = torch.distributions.kl_divergence(normal(mu, (logvar / 2).exp()), normal(0.0, 1.0)).mean(0)
-    assert explorer.latents == kl.topk(6).indices.tolist()
+    assert explorer.latents == kl.argsort(descending=True).tolist()
+    assert np.allclose(explorer.looks["nats"], kl.sort(descending=True).values, atol=1e-6)
+    usage = np.arange(32.0)
+    given = LatentExplorer(explorer.vae, explorer.frames, explorer.poster, usage=usage)
+    assert given.latents == list(range(31, -1, -1)) and given.looks["nats"] == usage[::-1].tolist()
 
 
-def test_a_slider_moves_its_latent_and_no_other(explorer):
-    z = torch.from_numpy(explorer.mu[0].copy())
-    z[explorer.latents[2]] = explorer.sliders[2].value = -1.5
-    assert np.array_equal(shown(explorer.decoded), decoded(explorer, z))
-    assert explorer.status.value.endswith("your z")
+def test_what_is_not_moved_stays_at_mu(explorer):
+    z = explorer.mu[3].copy()
+    z[[7, 2]] = -1.5, 0.5
+    at_mu, moved = explorer.draw(3, [{}, {7: -1.5, 2: 0.5}])
+    assert np.abs(at_mu.astype(int) - decoded(explorer, explorer.mu[3])).max() <= 1
+    assert np.abs(moved.astype(int) - decoded(explorer, z)).max() <= 1
+    assert (moved != at_mu).any()
 
 
-def test_another_frame_or_reset_brings_mu_back(explorer):
-    explorer.randomise()
-    assert len({slider.value for slider in explorer.sliders}) == 6
-    explorer.picker.value = 3
-    for _ in range(2):
-        assert np.array_equal(shown(explorer.original), explorer.frames[3])
-        assert np.array_equal(shown(explorer.decoded), decoded(explorer, torch.from_numpy(explorer.mu[3])))
-        assert explorer.status.value.endswith("mu")
-        explorer.randomise()
-        explorer.reset()
+def test_a_question_comes_back_with_the_frame_and_its_pictures(explorer, sent):
+    question = {"view": 0.5, "frame": 2, "moves": [{}, {"7": 1}], "ends": False}
+    explorer.answer(explorer, question, [])
+    (content, (frame, pictures)) = sent[0]
+    assert content == {**question, "mu": explorer.mu[2].tolist()}
+    assert frame == explorer.frames[2].tobytes()
+    assert pictures == explorer.draw(2, [{}, {7: 1}]).tobytes() and len(pictures) == 2 * 64 * 64 * 3
 
 
-def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"kind": "unknown"},
+        {"frame": 9, "moves": [{}]},
+        {"frame": None, "moves": [{}]},
+        {"frame": 0, "moves": [{"7": "high"}]},
+        {"frame": 0, "moves": [{"7": None}]},
+        {"frame": 0, "moves": [{"7": float("nan")}]},
+        {"frame": 0, "moves": [{"99": 1}]},
+        {"frame": 0, "moves": 3},
+    ],
+)
+def test_a_bad_question_gets_one_line_and_the_next_an_answer(explorer, sent, bad):
+    explorer.answer(explorer, {"view": 1, **bad}, [])
+    explorer.answer(explorer, {"view": 1, "frame": 0, "moves": [{}]}, [])
+    trouble = sent[0][0]["trouble"]
+    assert trouble.startswith("the kernel can't decode this") and "\n" not in trouble and sent[0][0]["view"] == 1
+    assert len(sent[1][1]) == 2
+
+
+def open_player(page):
+    """Run notebook 01 as far as its player."""
     open_notebook(page, "01_car_racing_and_rollouts.ipynb")
     page.evaluate("""async () => {
         const { content } = jupyterapp.shell.currentWidget;
         content.activeCellIndex = 0;
         for (let cell = 0; cell < 4; cell++) await jupyterapp.commands.execute("notebook:run-cell-and-select-next");
     }""")
-    player, line = page.locator(".wm-player"), page.locator(".wm-line")
     page.wait_for_function("() => document.querySelector('.wm-line')?.textContent.startsWith('step 0')")
+
+
+def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
+    open_player(page)
+    player, line = page.locator(".wm-player"), page.locator(".wm-line")
     canvas = player.locator("canvas")
     before = canvas.evaluate(PIXELS)
     canvas.click()
@@ -183,20 +319,114 @@ def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
     assert "run this cell again" in line.inner_text()
 
 
-def test_a_slider_in_the_browser_redraws_the_frame(page):
-    open_notebook(page, "02_vae.ipynb")
-    run_all(page)
-    explorer = page.locator(".jp-OutputArea-output:has(.widget-slider)").first
-    explorer.scroll_into_view_if_needed()
-    pictures = explorer.locator("img")
-    before = [pictures.nth(i).get_attribute("src") for i in range(2)]
-    handle = explorer.locator(".noUi-handle").nth(1)
-    handle.focus()
-    for _ in range(10):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "([image, before]) => image.src !== before", arg=[pictures.nth(1).element_handle(), before[1]]
-    )
-    assert pictures.nth(0).get_attribute("src") == before[0]
-    assert all(pictures.nth(i).evaluate("image => image.naturalWidth") == 256 for i in range(2))
-    assert troubles(page) == []
+@pytest.fixture
+def explorers(chromium):
+    """A page of headless Chromium with two explorers, painted to the sliders' ends."""
+    with shown(SETUP, OURS, OURS) as page:
+        page.wait_for_function(ENDS_PAINTED, arg=32)
+        yield page
+
+
+def picture(explorer, name) -> np.ndarray:
+    return np.array(explorer.locator(f"[data-picture={name}] canvas").evaluate(PIXELS)).reshape(64, 64, 4)[..., :3]
+
+
+def wait_for_caption(explorer, text):
+    explorer.locator("figcaption").get_by_text(text, exact=True).wait_for()
+
+
+def test_an_arrow_key_moves_its_slider_and_nothing_else(explorers):
+    one, other = (explorers.locator(".wm-explorer").nth(number) for number in range(2))
+    slider = one.locator(".wm-latent input").first
+    wait_for_caption(one, "decoded from mu")
+    assert (picture(one, "change") == 128).all()
+    frame, at_mu, elsewhere = picture(one, "frame"), picture(one, "decoded"), picture(other, "decoded")
+    slider.focus()
+    explorers.wait_for_timeout(300)
+    where = one.bounding_box(), explorers.evaluate(ACTIVE_CELL), float(slider.input_value())
+    for key in ["ArrowRight"] * 8 + ["ArrowUp"] * 4 + ["ArrowDown"] * 2 + ["Space", "j", "Shift+Enter"]:
+        explorers.keyboard.press(key)
+    wait_for_caption(one, "decoded from your z")
+    explorers.wait_for_timeout(500)
+    assert float(slider.input_value()) == pytest.approx(where[2] + 1, abs=1e-3)
+    assert (one.bounding_box(), explorers.evaluate(ACTIVE_CELL)) == where[:2]
+    now = picture(one, "decoded")
+    assert np.array_equal(picture(one, "change"), np.clip(128 + now - at_mu, 0, 255)) and (now != at_mu).any()
+    size = np.abs(now - at_mu).mean()
+    assert one.locator("[data-picture=change]").inner_text().endswith(f"{size:.1f} of 255 on average")
+    assert np.array_equal(picture(one, "frame"), frame) and np.array_equal(picture(other, "decoded"), elsewhere)
+    one.get_by_role("button", name="reset").click()
+    wait_for_caption(one, "decoded from mu")
+    assert np.array_equal(picture(one, "decoded"), at_mu) and troubles(explorers) == []
+
+
+def test_every_latent_has_a_name_and_pictures_of_its_two_ends(explorers):
+    one = explorers.locator(".wm-explorer").first
+    names = "inputs => inputs.map(input => input.ariaLabel)"
+    most_used = one.locator(".wm-latent input").evaluate_all(names)
+    one.get_by_role("button", name="all 32").click()
+    explorers.wait_for_function(ENDS_PAINTED, arg=64 + 16)
+    every = one.locator(".wm-latent input").evaluate_all(names)
+    assert every[:8] == most_used and sorted(every) == sorted(f"latent {latent}" for latent in range(32))
+    low = np.array(one.locator(".wm-latent canvas").first.evaluate(PIXELS)).reshape(64, 64, 4)[..., :3]
+    one.get_by_label(every[0], exact=True).press("Home")
+    wait_for_caption(one, "decoded from your z")
+    explorers.wait_for_timeout(500)
+    assert np.abs(picture(one, "decoded") - low).max() <= 1
+    assert one.locator("canvas").evaluate_all("all => all.every(it => it.role === 'img' && it.ariaLabel.length > 10)")
+
+
+def test_positions_that_pile_up_are_asked_for_once_with_the_newest(explorers):
+    asked = explorers.evaluate("""async () => {
+        const send = WebSocket.prototype.send;
+        let count = 0;
+        WebSocket.prototype.send = function (data) {
+            count += 1;
+            return send.call(this, data);
+        };
+        const slider = document.querySelector(".wm-latent input");
+        for (let value = -200; value <= 200; value++) {
+            slider.value = value / 100;
+            slider.dispatchEvent(new Event("input"));
+        }
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        WebSocket.prototype.send = send;
+        return count;
+    }""")
+    one = explorers.locator(".wm-explorer").first
+    assert 2 <= asked <= 10
+    dragged = picture(one, "decoded")
+    one.get_by_role("button", name="reset").click()
+    wait_for_caption(one, "decoded from mu")
+    one.locator(".wm-latent input").first.evaluate("it => { it.value = 2; it.dispatchEvent(new Event('input')); }")
+    wait_for_caption(one, "decoded from your z")
+    explorers.wait_for_timeout(500)
+    assert np.array_equal(picture(one, "decoded"), dragged)
+
+
+def test_without_a_kernel_the_explorer_says_what_to_do(explorers):
+    explorers.evaluate("async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    one = explorers.locator(".wm-explorer").first
+    one.locator(".wm-latent input").first.press("ArrowRight")
+    explorers.wait_for_function("() => document.querySelector('.wm-explorer').dataset.mode === 'waiting'")
+    assert "run this cell again" in one.locator(".wm-state").inner_text()
+
+
+def test_two_players_on_one_page_drive_apart(page):
+    open_player(page)
+    page.evaluate("""async () => {
+        jupyterapp.shell.currentWidget.content.activeCellIndex = 2;
+        for (const job of ["copy-cell", "paste-cell-below", "run-cell"])
+            await jupyterapp.commands.execute("notebook:" + job);
+    }""")
+    page.wait_for_function("() => document.querySelectorAll('.wm-line')[1]?.textContent.startsWith('step 0')")
+    lines = page.locator(".wm-line")
+    for driven, other in [(1, 0), (0, 1)]:
+        page.locator(".wm-player canvas").nth(driven).click()
+        page.wait_for_timeout(300)
+        still = lines.nth(other).inner_text()
+        page.wait_for_function(
+            "i => parseInt(document.querySelectorAll('.wm-line')[i].textContent.slice(5)) >= 30", arg=driven
+        )
+        assert lines.nth(other).inner_text() == still
+    assert still.endswith("paused") and troubles(page) == []

@@ -51,8 +51,7 @@ class DreamEnv(gym.vector.VectorEnv):
         max_steps: the task's by default. first_state: M's (h, c) just before each first z, each (N, H); without it a
         dream begins with an empty memory. Raises ValueError for sizes that don't agree.
         """
-        if not 0 < temperature < np.inf:
-            raise ValueError(f"temperature must be a positive number, got {temperature}")
+        self.temperature = temperature
         self.first_z = torch.atleast_2d(torch.as_tensor(first_z, dtype=torch.float32))
         N, Z = self.first_z.shape
         if N == 0:
@@ -67,7 +66,7 @@ class DreamEnv(gym.vector.VectorEnv):
         if any(part.shape != (N, mdnrnn.hidden_size) for part in self.first_state):
             shapes = [tuple(part.shape) for part in self.first_state]
             raise ValueError(f"first_state must be h and c of shape {(N, mdnrnn.hidden_size)}, got {shapes}")
-        self.vae, self.mdnrnn, self.num_envs, self.temperature = vae, mdnrnn, num_envs, temperature
+        self.vae, self.mdnrnn, self.num_envs = vae, mdnrnn, num_envs
         self.max_steps = max_steps or task.max_steps
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (Z,), np.float32)
         self.single_action_space = task.action_space
@@ -82,27 +81,54 @@ class DreamEnv(gym.vector.VectorEnv):
         self.truncated = np.ones(num_envs, bool)  # nothing runs before the first reset
         self.stalled = np.zeros(num_envs, bool)  # a dream has no patience
 
+    @property
+    def temperature(self) -> float:
+        """Above 1 for a wilder dream, towards 0 for a sure one; may be set while it runs."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        if not (isinstance(value, (int, float)) and 0 < value < np.inf):
+            raise ValueError(f"temperature must be a positive number, got {value!r}")
+        self._temperature = float(value)
+
     @staticmethod
-    def from_store(agent: Agent, store: EpisodeStore, num_envs: int = 1, **settings) -> "DreamEnv":
+    @torch.inference_mode()
+    def from_store(
+        agent: Agent, store: EpisodeStore, num_envs: int = 1, anywhere: bool = False, **settings
+    ) -> "DreamEnv":
         """Dreams of an agent's V and M that begin where the encoded episodes of a store do (paper, section 4.3).
 
-        They begin with the code that C reads: mu, or a draw around it. settings: as of `DreamEnv`.
-        Raises FileNotFoundError for an empty store, ValueError for an agent without M.
+        anywhere: at one moment of each episode instead, drawn at random, with M's memory of what came before. Dreams
+        begin with the code that C reads: mu, or a draw around it. settings: as of `DreamEnv`.
+        Raises FileNotFoundError for an empty store, ValueError for an agent without M or latents of another V.
         """
         if agent.mdnrnn is None:
             raise ValueError("an agent without M can't dream; give it an M, or drive in the real world")
-        starts = [load_episode(path, EncodedEpisode) for path in store.paths()[:STARTS]]
-        z = torch.from_numpy(np.stack([episode.mu[0] for episode in starts]))
-        if "mu" not in agent.reads:
-            logvar = torch.from_numpy(np.stack([episode.logvar[0] for episode in starts]))
-            z = agent.vae.sample(z, logvar, torch.Generator().manual_seed(0))
-        return DreamEnv(agent.vae, agent.mdnrnn, z, num_envs, task=agent.task, **settings)
+        generator, moments = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        z, states = [], []
+        for path in store.paths()[:STARTS]:
+            episode = load_episode(path, EncodedEpisode)
+            if episode.mu.shape[1] != agent.vae.z_size:
+                raise ValueError(f"{path} has {episode.mu.shape[1]} latents, V has {agent.vae.z_size}")
+            t = moments.integers(len(episode)) if anywhere else 0
+            seen = torch.from_numpy(episode.mu[: t + 1])
+            if "mu" not in agent.reads:
+                seen = agent.vae.sample(seen, torch.from_numpy(episode.logvar[: t + 1]), generator)
+            before, action = seen[None, :-1], torch.from_numpy(episode.action[None, :t])
+            z.append(seen[-1])
+            states.append(agent.mdnrnn.memory(before, action)[1] if t else agent.mdnrnn.initial_state(1))
+        h, c = (torch.cat(part) for part in zip(*states))
+        return DreamEnv(
+            agent.vae, agent.mdnrnn, torch.stack(z), num_envs, task=agent.task, first_state=(h, c), **settings
+        )
 
     @torch.inference_mode()
     def reset(self, *, seed: int | Sequence[int] | None = None, options: dict | None = None):
         """Begin dreams, everywhere or where `options["reset_mask"]` (B,) is True: z (B, Z), info.
 
         seed: one for each dream, or one number from which dream i takes seed + i; without one a dream's noise goes on.
+        options["start"] (B,): at which of the N places each begins; drawn by each dream's own noise if it isn't given.
         """
         mask, seeds = reset_places(self.num_envs, seed, options)
         start = np.zeros(self.num_envs, int)
@@ -110,6 +136,12 @@ class DreamEnv(gym.vector.VectorEnv):
             if seeds[i] is not None:
                 self.noise[i] = np.random.default_rng(seeds[i])
             start[i] = self.noise[i].integers(len(self.first_z))
+        if options and "start" in options:
+            start = np.asarray(options["start"])
+            if start.shape != mask.shape or not np.isin(start, np.arange(len(self.first_z))).all():
+                raise ValueError(
+                    f"start must be {self.num_envs} of the places 0 to {len(self.first_z) - 1}, got {start}"
+                )
         h, c = self.first_state
         self._replace(mask, self.first_z[start], (h[start], c[start]))
         self.steps[mask] = 0

@@ -7,6 +7,7 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,7 +18,7 @@ from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from wmlib.mdnrnn import Mixture, mixture_nll
@@ -52,13 +53,6 @@ def picture(figure: Figure, alt: str) -> Picture:
     return Picture(content.getvalue(), alt)
 
 
-def png(frame: np.ndarray, side: int = 256) -> bytes:
-    """A frame, uint8 (64, 64, 3), enlarged to side x side hard-edged pixels, as a PNG's bytes."""
-    content = io.BytesIO()
-    Image.fromarray(frame).resize((side, side), Image.Resampling.NEAREST).save(content, format="png", compress_level=1)
-    return content.getvalue()
-
-
 def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle:
     """Display a figure with alt text; given the handle of an earlier one, replace that picture in place."""
     still = picture(figure, alt)
@@ -68,8 +62,8 @@ def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> Displ
     return handle
 
 
-def show_video(path: Path, alt: str, width: int = 600) -> None:
-    """Display an mp4 with a text for those who can't see it; the film is stored inside the notebook.
+def show_video(path: Path, alt: str, width: int = 600, autoplay: bool = False) -> None:
+    """Display an mp4, stored in the notebook, with a text for those who can't see it; autoplay: it starts by itself.
 
     Raises FileNotFoundError when there is no such film, ValueError without a text that says what is to be seen.
     """
@@ -77,7 +71,7 @@ def show_video(path: Path, alt: str, width: int = 600) -> None:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run make figures")
     source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    looks = f'controls loop muted playsinline width="{width}" style="max-width: 100%"'
+    looks = f'{"autoplay " * autoplay}controls loop muted playsinline width="{width}" style="max-width: 100%"'
     film = f'<video {looks} aria-label="{html.escape(alt)}" src="{source}"></video>'
     display({"text/html": film, "text/plain": alt}, raw=True)
 
@@ -149,33 +143,56 @@ def plot_evolution(ax: Axes, rows: Sequence[Mapping]) -> None:
     ax.legend()
 
 
-def timing_diagram() -> Figure:
-    """One tick of the agent: who reads what, and when (the same drawing in every notebook that needs it)."""
-    figure, ax = plt.subplots(figsize=(9, 3.1))
-    boxes = {
-        "obs[t]": (0.0, 1.0, "#ffffff", COLOURS["real"]),
-        "V": (1.5, 1.0, COLOURS["V"], "white"),
-        "z[t]": (3.0, 1.0, "#ffffff", COLOURS["V"]),
-        "C": (4.7, 1.0, COLOURS["C"], "white"),
-        "action[t]": (6.3, 1.0, "#ffffff", COLOURS["C"]),
-        "environment": (8.2, 1.0, COLOURS["real"], "white"),
-        "h[t]": (3.0, -0.6, "#ffffff", COLOURS["M"]),
-        "M": (6.3, -0.6, COLOURS["M"], "white"),
-        "h[t+1]": (8.2, -0.6, "#ffffff", COLOURS["M"]),
-        "obs[t+1]": (10.0, 1.0, "#ffffff", COLOURS["real"]),
-    }
-    for label, (x, y, ground, ink) in boxes.items():
-        colours: dict = {"facecolor": ground, "edgecolor": ground if ink == "white" else ink}
-        ax.add_patch(FancyBboxPatch((x - 0.5, y - 0.28), 1.0, 0.56, boxstyle="round,pad=0.06", **colours))
-        ax.text(x, y, label, ha="center", va="center", color=ink, fontsize=9)
-    arrows = [
-        ("obs[t]", "V"), ("V", "z[t]"), ("z[t]", "C"), ("h[t]", "C"), ("C", "action[t]"), ("action[t]", "environment"),
-        ("environment", "obs[t+1]"), ("z[t]", "M"), ("h[t]", "M"), ("action[t]", "M"), ("M", "h[t+1]"),
-    ]  # fmt: skip
-    look: dict = {"arrowstyle": "-|>", "mutation_scale": 11, "color": "#606060", "shrinkA": 30, "shrinkB": 32}
-    for start, end in arrows:
-        ax.add_patch(FancyArrowPatch(boxes[start][:2], boxes[end][:2], **look))
-    ax.text(0.0, -0.6, "one tick", ha="center", va="center", fontsize=11, color=COLOURS["real"])
-    ax.set(xlim=(-0.8, 10.8), ylim=(-1.15, 1.6))
+def _flow(size: tuple[float, float], boxes: Mapping[str, tuple], arrows: Sequence[tuple]) -> Figure:
+    """Boxes by name, (x, y, part), and arrows (start, end, label, *corners) from edge to edge, along the axes."""
+    figure, ax = plt.subplots(figsize=size)
+    half = np.array([0.66, 0.36])  # of a box
+    look = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 13, "color": COLOURS["real"]}
+    for name, (x, y, part) in boxes.items():
+        ground, ink = (COLOURS[part], "white") if name in ("V", "M", "C", "environment") else ("white", COLOURS[part])
+        ax.add_patch(Rectangle((x, y) - half, *2 * half, linewidth=1.5, facecolor=ground, edgecolor=COLOURS[part]))
+        ax.text(x, y, name, ha="center", va="center", color=ink)
+    for start, end, label, *corners in arrows:
+        line = np.array([boxes[start][:2], *corners, boxes[end][:2]], float)
+        line[[0, -1]] += np.sign(line[[1, -2]] - line[[0, -1]]) * half
+        ax.plot(*line.T, "-", color=COLOURS["real"], linewidth=1.2)
+        ax.annotate("", line[-1], line[-2], arrowprops=look)
+        longest = np.abs(np.diff(line, axis=0)).sum(axis=1).argmax()
+        x, y = line[longest : longest + 2].mean(axis=0)
+        ax.text(x, y, label, ha="center", va="center", backgroundcolor="white")
     ax.axis("off")
+    return figure
+
+
+def agent_map() -> Figure:
+    """Who gives what to whom: the environment, V, M and C."""
+    boxes = {"environment": (0, 0, "real"), "V": (3, 0, "V"), "M": (5, -1.4, "M"), "C": (7, 0, "C")}
+    arrows = [
+        ("environment", "V", "frame"), ("V", "C", "z"), ("V", "M", "z", (3, -1.4)), ("M", "C", "h", (7, -1.4)),
+        ("C", "environment", "action", (7, 1.1), (0, 1.1)), ("C", "M", "action", (8.6, 0), (8.6, -2.5), (5, -2.5)),
+    ]  # fmt: skip
+    return _flow((7.6, 3.2), boxes, arrows)
+
+
+def timing_diagram(dream: bool = False) -> Figure:
+    """One tick of the agent: who reads what, and when (the same drawing in every notebook that needs it).
+
+    dream: the same without a game; the next z is drawn from M's prediction.
+    """
+    top = ("obs[t]", "V", "z[t]", "C", "action[t]", "environment", "obs[t+1]")
+    low = ("h[t]", "M", "h[t+1]", "p(z[t+1])")
+    boxes = {name: (1.75 * i, 0.0, part) for i, (name, part) in enumerate(zip(top, "real V V C C real real".split()))}
+    boxes |= {name: (1.75 * i, -1.5, "M") for i, name in enumerate(low, 3)}
+    pairs = (*pairwise(top), *pairwise(low), ("h[t]", "C"), ("action[t]", "M"))
+    arrows: list[tuple] = [(*pair, "") for pair in pairs]
+    arrows.append(("z[t]", "M", "", (3.5, -2.3), (7, -2.3)))
+    note = "M's prediction, from h[t+1]:\na dream draws z[t+1] from it"
+    if dream:
+        boxes = {name: box for name, box in boxes.items() if name not in (*top[:2], *top[5:])}
+        boxes["z[t+1]"] = (10.5, 0.0, "V")
+        arrows = [arrow for arrow in arrows if boxes.keys() >= set(arrow[:2])] + [("p(z[t+1])", "z[t+1]", "a draw")]
+        note = "the next tick begins with\nh[t+1] and the z[t+1] that was drawn"
+    figure = _flow((10, 3), boxes, arrows)
+    figure.axes[0].text(9.6, -2.35, note, ha="center", va="center", color=COLOURS["M"])
+    figure.axes[0].text(1.75 * dream, -1.5, "one tick", ha="center", va="center", fontsize=13, color=COLOURS["real"])
     return figure

@@ -3,35 +3,49 @@
 Callbacks are plain methods, so that tests call them without a browser.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import anywidget
-import ipywidgets
 import numpy as np
 import torch
 import traitlets
 
-from wmlib import plots
+from wmlib.agent import Agent
 from wmlib.checkpoint import append_line
 from wmlib.config import Config
-from wmlib.dream import DreamEnv
+from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.task import Task, get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.plots import Picture
 from wmlib.train import encode_frames
-from wmlib.vae import VAE, kl_to_standard_normal, to_uint8
+from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8
+
+
+class _Live(anywidget.AnyWidget):
+    """Puts a widget, named by its model's id, in its poster's place on the page while the kernel lives."""
+
+    _esm = Path(__file__).with_name("live.js")
+    widget = traitlets.Unicode().tag(sync=True)
 
 
 class _Posted:
-    """A widget that leaves `poster`, a picture, where no kernel runs."""
+    """A widget whose output is `poster`, a picture; with a kernel, the widget stands in the picture's place.
+
+    JupyterLab prefers a widget's own output to any other and, once the kernel is gone, shows an error for it.
+    """
 
     poster: Picture
+    model_id: str
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        _Live(widget=self.model_id)
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        widget = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]  # of the widget that it is mixed into
-        data, metadata = widget if isinstance(widget, tuple) else (widget, {})
-        return {**(data or {}), **self.poster._repr_mimebundle_()}, metadata
+        bundle = self.poster._repr_mimebundle_()
+        place = f'<div class="wm-live wm-{self.model_id}">{bundle["text/html"]}</div>'
+        return bundle | {"text/html": place}, {}
 
 
 class Player(_Posted, anywidget.AnyWidget):
@@ -44,6 +58,8 @@ class Player(_Posted, anywidget.AnyWidget):
     _esm = Path(__file__).with_name("player.js")
     _css = Path(__file__).with_name("player.css")
     label = traitlets.Unicode().tag(sync=True)
+    captions = traitlets.List([""]).tag(sync=True)  # of what is shown side by side
+    dream = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
         self,
@@ -67,19 +83,28 @@ class Player(_Posted, anywidget.AnyWidget):
     def restart(self) -> None:
         """Begin a drive, on the next seed's track."""
         self.seed = self.seeds[self.drives % len(self.seeds)]
-        self.obs, _ = self.env.reset(seed=[self.seed])
         self.action, self.steps, self.total, self.over = np.zeros(self.task.action_size, np.float32), 0, 0.0, ""
         self.drives += 1
+        self.begin()
+
+    def begin(self) -> None:
+        """The world's part in `restart`."""
+        self.obs, _ = self.env.reset(seed=[self.seed])
 
     def step(self, pressed: Collection[str]) -> None:
         """One step with these keys down, of left, right, gas and brake; a finished drive is kept and stays as it is."""
         if self.over:
             return
         self.action = self.task.steer(self.action, pressed)
+        self.advance()
+
+    def advance(self) -> None:
+        """One step of the world under `action`."""
         self.obs, reward, terminated, truncated, _ = self.env.step(self.action[None])
         self.steps, self.total = self.steps + 1, self.total + float(reward[0])
         if terminated[0]:
-            self.over = f"the game ended the drive, with {reward[0]:+.0f} points for the last step"
+            who = "dream" if self.dream else "game"
+            self.over = f"the {who} ended the drive, with {reward[0]:+.0f} points for the last step"
         elif truncated[0]:
             self.over = "time is up"
         if self.over and self.keep:
@@ -87,72 +112,158 @@ class Player(_Posted, anywidget.AnyWidget):
             append_line(self.keep, {"seed": self.seed, "steps": self.steps, "return": round(self.total, 1)})
 
     def answer(self, _, content: dict, buffers) -> None:
-        """Do what the browser asks and send it the frame."""
+        """Do what the browser asks and send it what there is to see; what goes wrong is told there too."""
+        try:
+            self.obey(content)
+        except Exception as error:
+            self.over = f"this went wrong: {type(error).__name__}: {error}"
+        frames = [np.ascontiguousarray(frame).tobytes() for frame in self.frames()]
+        self.send(self.told() | {"over": self.over, "drive": self.drives}, frames)
+
+    def obey(self, content: dict) -> None:
+        """What the browser may ask: `again`, or a step with the keys `pressed`; anything else asks for the frame."""
         if content.get("again"):
             self.restart()
         elif "pressed" in content:
             self.step(content["pressed"])
-        status = f"step {self.steps}, {self.total:.0f} points"
-        frame = np.ascontiguousarray(self.frame(self.obs)).tobytes()
-        self.send({"status": status, "over": self.over, "drive": self.drives}, [frame])
+
+    def told(self) -> dict:
+        """What the browser says of the drive."""
+        return {"status": f"step {self.steps}, {self.total:.0f} points"}
+
+    def frames(self) -> list[np.ndarray]:
+        """What is shown, uint8 (64, 64, 3) each."""
+        return [self.frame(self.obs)]
 
 
-class LatentExplorer(_Posted, ipywidgets.VBox):
-    """One frame, what V makes of it, and a slider for each of the latents that V uses most."""
+class DreamPlayer(Player):
+    """The reader drives inside M's dream; beside it the real car goes under the same actions, as a ghost.
 
-    def __init__(self, vae: VAE, frames: np.ndarray, poster: Picture, sliders: int = 8):
-        """frames: uint8 (N, 64, 64, 3), those to choose from; how much V uses a latent is its mean KL over them."""
-        self.vae, self.frames, self.poster = vae, frames, poster
-        self.mu, logvar = encode_frames(vae, frames)  # (N, Z)
-        usage = kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(logvar)).mean(dim=0)
-        self.latents = usage.argsort(descending=True)[:sliders].tolist()
-        self.rng, self.moving = np.random.default_rng(0), False
-        reach = float(max(3, np.ceil(np.abs(self.mu[:, self.latents]).max())))
-        wide = {"width": "400px"}
-        self.picker = ipywidgets.IntSlider(0, 0, len(frames) - 1, description="frame", layout=wide)
-        looks = {"min": -reach, "max": reach, "step": 0.1, "readout_format": ".1f", "layout": wide}
-        self.sliders = [ipywidgets.FloatSlider(0, description=f"latent {latent}", **looks) for latent in self.latents]
-        self.original, self.decoded = (ipywidgets.Image(layout={"width": "224px", "height": "224px"}) for _ in range(2))
-        self.status = ipywidgets.Label()
-        buttons = {
-            "reset": ipywidgets.Button(description="reset", tooltip="all latents back to what V encodes"),
-            "random": ipywidgets.Button(description="random", tooltip="these latents drawn from N(0, 1)"),
-        }
-        controls = ipywidgets.VBox([self.picker, *self.sliders, ipywidgets.HBox(list(buttons.values()))])
-        pictures = ipywidgets.VBox([ipywidgets.HBox([self.original, self.decoded]), self.status])
-        super().__init__([ipywidgets.HBox([controls, pictures])])
-        self.picker.observe(lambda change: self.reset(), "value")
-        for slider in self.sliders:
-            slider.observe(lambda change: self.draw(), "value")
-        buttons["reset"].on_click(lambda button: self.reset())
-        buttons["random"].on_click(lambda button: self.randomise())
-        self.reset()
+    Both begin at the same moment, a second into a drive of C's. They have parted where the landmark's overlap
+    (`Task.overlap`) falls below PARTED and stays there. To wake is to dream on from the ghost's present, with M's
+    memory of what the ghost has seen.
+    """
 
-    def reset(self) -> None:
-        """The sliders to mu of the chosen frame."""
-        self.original.value = plots.png(self.frames[self.picker.value])
-        self.move(self.mu[self.picker.value, self.latents])
+    PARTED, STAYS = 0.77, 10  # half-way between V's own overlap and chance (python -m bench horizon); steps
+    FIRST = 60  # steps of C's before the reader's
 
-    def randomise(self) -> None:
-        """The sliders to draws from the prior."""
-        self.move(self.rng.standard_normal(len(self.sliders)))
+    def __init__(self, agent: Agent, ghost: VectorEnv, seeds: Collection[int], poster: Picture):
+        """agent: with an M; ghost: a vector of one, of its task, real; seeds: one a drive, in turn; poster as above."""
+        self.agent, self.ghost = agent, ghost
+        if agent.mdnrnn is None:
+            raise ValueError("an agent without M can't dream; load data/pretrained/car_racing")
+        self.mdnrnn = agent.mdnrnn
+        self.imagined = DreamEnv(agent.vae, agent.mdnrnn, torch.zeros(1, agent.vae.z_size), task=agent.task)
+        self.policy = DreamPolicy(agent, self.imagined)
+        super().__init__(self.imagined, seeds, poster, task=agent.task)
+        self.captions, self.dream = ["your dream", "the real track, the same actions"], True
 
-    def move(self, values: np.ndarray) -> None:
-        """All sliders at once, and one drawing."""
-        self.moving = True
-        for slider, value in zip(self.sliders, values):
-            slider.value = float(value)
-        self.moving = False
-        self.draw()
+    def begin(self) -> None:
+        """C drives the ghost for a second, until the camera has come down; there the dream begins."""
+        self.seen, _ = self.ghost.reset(seed=[self.seed])
+        state = self.agent.initial_state(1, self.seed)
+        for _ in range(self.FIRST):
+            action, state = self.agent.act(self.seen, state)
+            self.seen, *_ = self.ghost.step(action)
+        self.action, self.memory = action[0], (state.h, state.c)
+        self.paid, self.gone = 0.0, False
+        self.wake()
 
     @torch.inference_mode()
-    def draw(self) -> None:
-        """Decode what the sliders say; a latent without a slider keeps the chosen frame's mu."""
-        if self.moving:
-            return
-        mu = torch.from_numpy(self.mu[self.picker.value])
-        z = mu.clone()
-        z[self.latents] = torch.tensor([slider.value for slider in self.sliders])
-        self.decoded.value = plots.png(to_uint8(self.vae.decode(z[None]))[0])
-        source = "mu" if torch.allclose(z, mu, atol=0.05) else "your z"
-        self.status.value = f"left: the frame; right: decoded from {source}"
+    def wake(self) -> None:
+        """Dream on from what the ghost sees now."""
+        self.code, _ = self.agent.vae.encode(to_float(self.seen))
+        self.imagined.first_z, self.imagined.first_state = self.code, self.memory
+        self.obs, _ = self.imagined.reset(seed=[self.seed])
+        self.since, self.low = 0, 0
+        self.parted: int | None = None
+        self.overlap = float(self.task.overlap(self.imagined.render(), self.seen)[0])
+
+    @torch.inference_mode()
+    def advance(self) -> None:
+        """One step of dream and ghost; M remembers what the ghost sees, in case the reader wakes."""
+        action = torch.from_numpy(self.action)[None]
+        _, self.memory = self.mdnrnn.memory(self.code[:, None], action[:, None], self.memory)
+        super().advance()
+        self.seen, reward, terminated, truncated, _ = self.ghost.step(self.action[None])
+        self.code, _ = self.agent.vae.encode(to_float(self.seen))
+        self.paid, self.gone = self.paid + float(reward[0]), bool(terminated[0] or truncated[0])
+        self.overlap, self.since = float(self.task.overlap(self.imagined.render(), self.seen)[0]), self.since + 1
+        self.low = self.low + 1 if self.overlap < self.PARTED else 0
+        if self.low == self.STAYS and self.parted is None:
+            self.parted = self.since - self.STAYS + 1
+
+    def obey(self, content: dict) -> None:
+        """Besides what `Player` may be asked: `wake`, a `temperature`, or a step with C at the wheel, `agent`."""
+        if "temperature" in content:
+            self.imagined.temperature = content["temperature"]
+        elif content.get("wake") and not self.over:
+            self.wake()
+        elif content.get("agent") and not self.over:
+            self.action = self.policy.act(self.obs, None)[0][0]
+            self.advance()
+        else:
+            super().obey(content)
+
+    def told(self) -> dict:
+        """The scores of both, and how far they agree."""
+        ghost = f"really {self.paid:.0f}" + (", and that drive is over" if self.gone else "")
+        status = f"step {self.steps}, M expects {self.total:.0f} points, {ghost}"
+        agreement = {"overlap": self.overlap, "since": self.since, "parted": self.parted, "limit": self.PARTED}
+        return {"status": status, **agreement}
+
+    def frames(self) -> list[np.ndarray]:
+        """The dream and the ghost's view."""
+        return [self.imagined.render()[0], self.seen[0]]
+
+
+class LatentExplorer(_Posted, anywidget.AnyWidget):
+    """One frame, what V makes of it, the difference from what it makes of mu, and a slider for each latent.
+
+    The browser holds the sliders and has two questions under way at most: a newer position takes the place of those not
+    yet asked. The small pictures at a slider's ends show its latent there and all others at mu: they change with the
+    frame alone, so that a move costs one decoding.
+    """
+
+    _esm = Path(__file__).with_name("explorer.js")
+    _css = Path(__file__).with_name("explorer.css")
+    looks = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self, vae: VAE, frames: np.ndarray, poster: Picture, sliders: int = 8, usage: np.ndarray | None = None
+    ):
+        """frames: uint8 (N, 64, 64, 3), those to choose from; sliders: how many are shown at first, most used first;
+        usage: how much V uses each latent, in nats (Z,), else its mean KL over these frames.
+        """
+        self.vae, self.frames, self.poster = vae, frames, poster
+        self.mu, logvar = encode_frames(vae, frames)  # (N, Z)
+        if usage is None:
+            usage = kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(logvar)).mean(dim=0).numpy()
+        self.latents = np.argsort(-usage).tolist()
+        self.reach = float(max(3, np.ceil(np.abs(self.mu).max())))
+        nats = usage[self.latents].tolist()
+        looks = {"frames": len(frames), "latents": self.latents, "nats": nats, "reach": self.reach, "sliders": sliders}
+        super().__init__(looks=looks)
+        self.on_msg(self.answer)
+
+    @torch.inference_mode()
+    def draw(self, frame: int, moves: Sequence[Mapping[int, float]]) -> np.ndarray:
+        """What V decodes from a frame's mu with some latents moved: a picture for each of `moves`, latents to values.
+
+        Returns uint8 (len(moves), 64, 64, 3). Raises ValueError where a latent's value is not finite.
+        """
+        z = np.repeat(self.mu[frame][None], len(moves), axis=0)
+        for row, moved in zip(z, moves):
+            row[[int(latent) for latent in moved]] = list(moved.values())
+        if not np.isfinite(z).all():
+            raise ValueError(f"a latent can't be moved to a number that is not finite: {moves}")
+        return to_uint8(self.vae.decode(torch.from_numpy(z)))
+
+    def answer(self, _, content: dict, buffers) -> None:
+        """Decode what the browser asks for; its question comes back, with the pictures or with what is wrong."""
+        try:
+            frame = int(content["frame"])
+            decoded = self.draw(frame, content["moves"])
+            self.send({**content, "mu": self.mu[frame].tolist()}, [self.frames[frame].tobytes(), decoded.tobytes()])
+        except Exception as error:  # whatever it is, the reader sees it and the sliders go on
+            self.send({**content, "trouble": f"the kernel can't decode this: {error!r}"})

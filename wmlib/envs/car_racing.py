@@ -283,6 +283,12 @@ def steer(action: np.ndarray, pressed: Collection[str]) -> np.ndarray:
     return np.array([wheel, 0.5 * ("gas" in pressed), 0.5 * ("brake" in pressed)], np.float32)
 
 
+def road(frames: np.ndarray) -> np.ndarray:
+    """Return where frames, uint8 (..., 3), show road, kerb or car, not grass and not the black around the field."""
+    red, green = frames[..., 0].astype(int), frames[..., 1].astype(int)
+    return (green - red < 50) & (red > 50)  # grass is (102, 204, 102) and (102, 230, 102), road (102, 102, 102)
+
+
 CAR_RACING = register(
     Task(
         name="car_racing",
@@ -293,6 +299,7 @@ CAR_RACING = register(
         steer=steer,
         noise_mean=(0.0, -0.8, -1.0),
         noise_spread=(0.4, 0.6, 0.6),
+        landmark=road,
         step_cost=0.1,
         max_steps=1_000,
     )

@@ -20,6 +20,7 @@ class Task:
     steer: Callable[[np.ndarray, Collection[str]], np.ndarray]  # action before (A,) and the keys down to action (A,)
     noise_mean: tuple[float, ...]  # the Brownian policy's raw action: where each entry wanders around,
     noise_spread: tuple[float, ...]  # and how far from there
+    landmark: Callable[[np.ndarray], np.ndarray]  # frames to the pixels, bool (..., 64, 64), by which two are compared
     step_cost: float  # what one step without a success costs
     max_steps: int
 
@@ -27,6 +28,11 @@ class Task:
     def action_size(self) -> int:
         """A, the entries of an action."""
         return self.action_space.shape[0]
+
+    def overlap(self, frames: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """How far frames (..., 64, 64, 3) show the landmark where others do: intersection over union, (...)."""
+        one, other = self.landmark(frames), self.landmark(others)
+        return (one & other).sum(axis=(-2, -1)) / np.maximum((one | other).sum(axis=(-2, -1)), 1)
 
 
 TASKS: dict[str, Task] = {}

@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -62,8 +64,7 @@ def check(function: Callable) -> None:
 
 def verdict(wanted: Exercise, function: Callable) -> str:
     """`right`, `not attempted`, or `not yet` with the reason."""
-    body = [line.strip() for line in _lines(function)]
-    if body and body[-1].startswith("..."):
+    if _untouched(function):
         return "not attempted"
     try:
         wanted.check(function)
@@ -74,11 +75,37 @@ def verdict(wanted: Exercise, function: Callable) -> str:
     return "right"
 
 
-def _lines(function: Callable) -> list[str]:
+def _untouched(function: Callable) -> bool:
+    """Whether there is nothing but `...`, or nothing at all, behind a function's docstring."""
     try:
-        return inspect.getsource(function).rstrip().splitlines()
-    except OSError:  # typed into a plain Python prompt
-        return []
+        (written,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, SyntaxError, ValueError):  # typed into a plain Python prompt, or no function of its own
+        return False
+    if not isinstance(written, ast.FunctionDef):  # a lambda
+        return False
+    lines = written.body[ast.get_docstring(written) is not None :]
+    return all(ast.unparse(line) in ("...", "pass") for line in lines)
 
 
-from wmlib.exercises import variational, clinic  # noqa: E402, F401, I001  (register their exercises, in this order)
+def expect_tensor(found: object, shape: tuple[int, ...], what: str = "") -> None:
+    """Raise AssertionError, with what was expected and what came, unless `found` is a tensor of that shape."""
+    got = "nothing: is there a `return`?" if found is None else type(found).__name__.lower()
+    if hasattr(found, "shape"):
+        got += f" of shape {tuple(found.shape)}"
+    assert isinstance(found, Tensor) and found.shape == shape, (
+        f"expected {what and what + ', '}a tensor of shape {tuple(shape)}, got {got}"
+    )
+
+
+def expect_diagnosis(found: object, patients: dict[str, str], faults: dict[str, tuple[str, str]]) -> None:
+    """Raise AssertionError, with what a wrongly named fault would show, unless each patient's fault is named."""
+    assert isinstance(found, dict) and found.keys() == patients.keys(), (
+        f"expected a dict with a fault for each of A, B and C, got {found!r}"
+    )
+    for patient, fault in found.items():
+        known = isinstance(fault, str) and fault in faults
+        assert known, f"{patient}: no fault is called {fault!r}; choose among {', '.join(faults)}"
+        assert fault == patients[patient], f"{patient}: with the fault '{fault}' {faults[fault][1]}. Look again"
+
+
+from wmlib.exercises import variational, clinic, dreaming  # noqa: E402, F401, I001  (register their exercises, in this order)

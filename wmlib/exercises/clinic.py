@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from wmlib.config import resolve
-from wmlib.exercises import exercise
+from wmlib.exercises import exercise, expect_diagnosis
 
 FOLDER, STEPS, SHOWN = resolve("data/clinic"), 500, 8
 FAULTS = {  # what is wrong, and what it would show
@@ -41,12 +41,7 @@ def read_sheet(name: str) -> np.ndarray:
 
 
 def _check_diagnosis(function) -> None:
-    found = function()
-    named = isinstance(found, dict) and found.keys() == PATIENTS.keys()
-    assert named, "expected a dict with a fault for each of A, B and C"
-    for patient, fault in found.items():
-        assert fault in FAULTS, f"{patient}: no fault is called {fault!r}; choose among {', '.join(FAULTS)}"
-        assert fault == PATIENTS[patient], f"{patient}: with the fault '{fault}' {FAULTS[fault][1]}. Look again"
+    expect_diagnosis(function(), PATIENTS, FAULTS)
 
 
 FAULT_LIST = "\n".join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.items())

@@ -9,21 +9,39 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from wmlib.exercises import exercise
+from wmlib.exercises import exercise, expect_tensor
 
 
 def _check_kl_by_sampling(function) -> None:
     mu, logvar = torch.tensor([[0.0, 1.5, -0.7], [0.3, 0.0, 2.0]]), torch.tensor([[0.0, -3.0, 1.0], [-1.0, -5.0, 0.5]])
     few = [function(mu, logvar, 1, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
-    assert isinstance(few[0], Tensor) and few[0].shape == mu.shape, f"expected a tensor of shape {tuple(mu.shape)}"
+    expect_tensor(few[0], mu.shape)
     assert not torch.equal(*few), "two generators give the same numbers: an estimate from one draw must scatter"
     found = function(mu, logvar, 100_000, torch.Generator().manual_seed(0))
     exact = kl_divergence(Normal(mu, torch.exp(logvar / 2)), Normal(0.0, 1.0))
     assert not torch.allclose(found, -exact, atol=0.05), (
         "the sign is turned round: log q comes first, and log p is taken from it"
     )
+    for wrong in _variance_for_width(mu, logvar):
+        assert not torch.allclose(found, wrong, rtol=0.03, atol=0.05), (
+            "a width is taken from logvar wrongly: exp(logvar) is the variance, its root the standard deviation"
+        )
     worst = (found - exact).abs().max().item()
     assert worst < 0.05, f"with 100,000 draws it is still {worst:.2f} nats away from the closed form"
+
+
+def _variance_for_width(mu: Tensor, logvar: Tensor) -> list[Tensor]:
+    """What becomes of the KL where exp(logvar), or logvar itself, is taken for a standard deviation."""
+    variance = torch.exp(logvar)
+    drawn = mu.square() + variance.square()  # E[z^2] of draws that are exp(logvar) wide
+    return [
+        0.5 * (drawn - 1 - logvar),  # the draws alone, the squared noise in log q
+        0.5 * (drawn - variance - logvar),  # the draws alone, the squared distance over the variance in log q
+        0.5 * (drawn - 1 - 2 * logvar),  # draws and log q alike
+        0.5 * (mu.square() + variance - 1 / variance - logvar),  # the fraction in log q alone
+        0.5 * (mu.square() + variance - 1 / variance - 2 * logvar),  # all of log q
+        0.5 * (mu.square() + logvar.square() - 1 - logvar),  # draws that are logvar wide
+    ]
 
 
 @exercise(
@@ -47,15 +65,12 @@ def kl_by_sampling(mu, logvar, samples, generator):
     return (log_q - log_p).mean(dim=0)
 
 
-def _literal(recon, x, mu, logvar, floor, per_latent=True) -> float:
+def _literal(recon, x, mu, logvar, floor) -> float:
     """The loss image by image and latent by latent."""
     total = 0.0
     for b in range(len(x)):
-        kl = [
-            max(k, floor) if per_latent else k
-            for k in kl_divergence(Normal(mu[b], torch.exp(logvar[b] / 2)), Normal(0.0, 1.0)).tolist()
-        ]
-        total += (recon[b] - x[b]).square().sum().item() + max(sum(kl), 0 if per_latent else floor * mu.shape[1])
+        kl = kl_divergence(Normal(mu[b], torch.exp(logvar[b] / 2)), Normal(0.0, 1.0)).tolist()
+        total += (recon[b] - x[b]).square().sum().item() + sum(max(k, floor) for k in kl)
     return total / len(x)
 
 
@@ -63,16 +78,36 @@ def _check_loss_with_floors(function) -> None:
     generator = torch.Generator().manual_seed(0)
     recon, x = torch.rand(2, 3, 3, 64, 64, generator=generator) / 16
     mu, logvar = torch.tensor([0.1, 1.0, 2.0])[:, None] * torch.randn(2, 3, 5, generator=generator)
-    found, wanted = float(function(recon, x, mu, logvar, 0.5)), _literal(recon, x, mu, logvar, 0.5)
-    on_sum = _literal(recon, x, mu, logvar, 0.5, per_latent=False)
-    assert not math.isclose(found, on_sum, rel_tol=1e-4), (
-        "the floor lies under the sum over latents: each latent needs its own"
-    )
+    found = function(recon, x, mu, logvar, 0.5)
+    expect_tensor(found, (), "one number")
+    exact = kl_divergence(Normal(mu, torch.exp(logvar / 2)), Normal(0.0, 1.0))
+    pixels, error, floored = x[0].numel(), (recon - x).square().flatten(1).sum(dim=1), exact.clamp(min=0.5).sum(dim=1)
+    square = mu.square() + torch.exp(2 * logvar)  # as if exp(logvar) were the standard deviation
+    double, half_double = ((0.5 * (square - 1 - n * logvar)).clamp(min=0.5).sum(dim=1) for n in (2, 1))
+    mistakes = {
+        "the floor lies under the sum over latents: each latent needs its own": (
+            error + exact.sum(dim=1).clamp(min=0.5 * mu.shape[1])
+        ),
+        "the squared error is averaged over the pixels; it is to be summed over the image": error / pixels + floored,
+        "the floor isn't used: a latent below it is counted as it is": error + exact.sum(dim=1),
+        "exp(logvar) is the variance, not the standard deviation": error + double,
+        "exp(logvar) is the variance already; it is squared once more": error + half_double,
+        "the floor lies under the mean over images: each image needs its own": (
+            error + exact.mean(dim=0).clamp(min=0.5).sum()
+        ),
+        "the KL is averaged over the latents; it is to be summed": error + floored / mu.shape[1],
+        "the mean over the images is a sum": len(x) * (error + floored),
+    }
+    for said, wrong in mistakes.items():
+        assert not math.isclose(found, wrong.mean(), rel_tol=1e-4), said
+    wanted = _literal(recon, x, mu, logvar, 0.5)
     assert math.isclose(found, wanted, rel_tol=1e-4), (
         f"on a small example the loss is {found:.3f}, expected {wanted:.3f}"
     )
     low = torch.full((2, 4), 0.1, requires_grad=True)
-    function(recon[:2], x[:2], low, torch.zeros(2, 4), 0.5).backward()
+    loss = function(recon[:2], x[:2], low, torch.zeros(2, 4), 0.5)
+    assert loss.requires_grad, "the loss has no gradient: it must stay a tensor all the way from mu and logvar"
+    loss.backward()
     assert low.grad is not None and low.grad.abs().max() == 0, "a latent below its floor still has a gradient"
 
 
