@@ -53,8 +53,8 @@ FAULTS = """() => {
     for (const film of node.querySelectorAll("video")) {
         check(film, film.readyState >= 1 && film.duration > 0, `a dead film: ${film.error?.message}`);
         const { model } = content.widgets.find((widget) => widget.node.contains(film));
-        // JupyterLab drops an untrusted film's label
-        check(film, film.ariaLabel?.trim() || !model.trusted, "a film without aria-label");
+        // JupyterLab drops an untrusted film's aria-label
+        check(film, film.title.trim() && (film.ariaLabel?.trim() || !model.trusted), "a film without a text");
     }
     for (const output of node.querySelectorAll(".jp-OutputArea-output"))
         check(output, !/(Error displaying|Loading) widget|model not found/.test(output.innerText), output.innerText);

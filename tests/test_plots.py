@@ -17,6 +17,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from wmlib import plots
 from wmlib.mdnrnn import Mixture
+from wmlib.video import write_mp4
 
 ALT = "A line that rises from left to right"
 
@@ -103,11 +104,13 @@ def test_a_handle_gets_the_new_picture_in_place(shown):
 def test_a_video_is_shown_with_its_text(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(plots, "display", lambda data, raw: calls.append(data))
-    (tmp_path / "a.mp4").write_bytes(b"film")
-    plots.show_video(tmp_path / "a.mp4", ALT)
+    write_mp4(tmp_path / "a.mp4", np.zeros((3, 40, 60, 3), np.uint8))
+    plots.show_video(tmp_path / "a.mp4", ALT, width=300)
     name, attributes = tag(calls[0]["text/html"])  # the src stands in the element itself: it plays untrusted
-    assert (name, attributes["aria-label"]) == ("video", ALT) and calls[0]["text/plain"] == ALT
-    assert attributes["src"] == "data:video/mp4;base64," + base64.b64encode(b"film").decode()
+    assert name == "video" and attributes["aria-label"] == attributes["title"] == calls[0]["text/plain"] == ALT
+    film = base64.b64encode((tmp_path / "a.mp4").read_bytes()).decode()
+    assert attributes["src"] == "data:video/mp4;base64," + film
+    assert (attributes["width"], attributes["height"]) == ("300", str(200 + plots.CONTROLS))
     plots.show_video(tmp_path / "a.mp4", ALT, autoplay=True)
     _, by_itself = tag(calls[1]["text/html"])
     assert "autoplay" not in attributes and {"autoplay", "muted", "loop", "playsinline"} <= set(by_itself)
@@ -265,3 +268,6 @@ def test_v_m_c_real_and_dream_have_colours_of_their_own():
 def test_a_film_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="make figures"):
         plots.show_video(tmp_path / "no.mp4", "a film that nobody made")
+    (tmp_path / "torn.mp4").write_bytes(b"film")
+    with pytest.raises(ValueError, match="torn.mp4 can't be read as a film; delete it"):
+        plots.show_video(tmp_path / "torn.mp4", "a film that was cut short")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +25,7 @@ from PIL import Image
 from wmlib.mdnrnn import Mixture, mixture_nll
 
 COLOURS = {"V": "#0072B2", "M": "#D55E00", "C": "#009E73", "real": "#404040", "dream": "#CC79A7"}
+CONTROLS = 72  # the height of a browser's controls, in pixels
 
 
 def use_style() -> None:
@@ -65,15 +67,23 @@ def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> Displ
 def show_video(path: Path, alt: str, width: int = 600, autoplay: bool = False) -> None:
     """Display an mp4, stored in the notebook, with a text for those who can't see it; autoplay: it starts by itself.
 
-    Raises FileNotFoundError when there is no such film, ValueError without a text that says what is to be seen.
+    The browser's controls get a strip below the picture. Raises FileNotFoundError when there is no such film,
+    ValueError when it can't be read, or without a text that says what is to be seen.
     """
     _check(alt)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run make figures")
+    film = cv2.VideoCapture(str(path))
+    across, down = film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    if not film.isOpened():
+        raise ValueError(f"{path} can't be read as a film; delete it and run make figures")
     source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    looks = f'{"autoplay " * autoplay}controls loop muted playsinline width="{width}" style="max-width: 100%"'
-    film = f'<video {looks} aria-label="{html.escape(alt)}" src="{source}"></video>'
-    display({"text/html": film, "text/plain": alt}, raw=True)
+    shape = f'width="{width}" height="{round(width * down / across) + CONTROLS}"'
+    style = "max-width: 100%; object-fit: contain; object-position: top"
+    text = html.escape(alt)  # twice: JupyterLab drops the aria-label of an untrusted notebook
+    looks = f'{"autoplay " * autoplay}controls loop muted playsinline {shape} style="{style}"'
+    element = f'<video {looks} aria-label="{text}" title="{text}" src="{source}"></video>'
+    display({"text/html": element, "text/plain": alt}, raw=True)
 
 
 def _check(alt: str) -> None:
