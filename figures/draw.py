@@ -19,7 +19,7 @@ from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import Mixture, sample_mixture
 from wmlib.rollout import Drive, record, rollout
 from wmlib.vae import to_uint8
-from wmlib.video import enlarge, write_mp4
+from wmlib.video import write_mp4
 
 HERE = Path(__file__).parent
 TRACK = SELECT_SEEDS.start + 7
@@ -61,7 +61,8 @@ def captioned(panes: dict[str, np.ndarray], side: int) -> np.ndarray:
     columns = []
     for caption, frame in panes.items():
         pane = np.full((side + 32, side + 8, 3), 255, np.uint8)
-        pane[32:, 4:-4] = frame if frame.shape[0] == side else enlarge(frame, side // frame.shape[0])
+        times = side // frame.shape[0]  # 1 for a frame that is large already
+        pane[32:, 4:-4] = frame.repeat(times, axis=0).repeat(times, axis=1)
         cv2.putText(pane, caption, (6, 21), cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
         columns.append(pane)
     return np.concatenate(columns, axis=1)

@@ -3,12 +3,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from wmlib.config import resolve
-from wmlib.exercises import EXERCISES, check, verdict
+from wmlib.exercises import EXERCISES, check, predicting, verdict
 from wmlib.exercises.__main__ import cells, solutions, with_stubs
+from wmlib.exercises.mixture import CARS, FORECASTS
+from wmlib.mdnrnn import Mixture, mixture_nll, place_noise
 
 KL = "0.5 * (mu.square() + logvar.exp() - 1 - logvar)"
 ERROR = "(recon - x).square().sum(dim=(1, 2, 3))"
@@ -45,6 +48,113 @@ MISTAKES = {  # name -> what a line of the solution becomes
         "no gradient": ("(squared_error + kl", "(squared_error + kl.detach()"),
         "ceiling for floor": ("clamp(min=floor)", "clamp(max=floor)"),
         "floor ignored": (".clamp(min=floor)", ""),
+    },
+    "mixture_cdf": {
+        "weights that are equal": ("torch.softmax(mixture.logits, dim=-1)", "1 / mixture.mu.shape[-1]"),
+        "logits for weights": ("torch.softmax(mixture.logits, dim=-1)", "mixture.logits"),
+        "weights that don't sum to 1": ("torch.softmax(mixture.logits, dim=-1)", "mixture.logits.exp()"),
+        "variance for the width": ("torch.exp(-mixture.logsigma)", "torch.exp(-2 * mixture.logsigma)"),
+        "logsigma as a logvar": ("torch.exp(-mixture.logsigma)", "torch.exp(-mixture.logsigma / 2)"),
+        "logsigma for the width": ("* torch.exp(-mixture.logsigma)", "/ mixture.logsigma"),
+        "no root of 2": ("standard / math.sqrt(2)", "standard"),
+        "erf alone": ("0.5 * (1 + torch.erf(standard / math.sqrt(2)))", "torch.erf(standard / math.sqrt(2))"),
+        "the area to the right": ("(1 + torch.erf", "(1 - torch.erf"),
+        "one Gaussian for all": (
+            "return (torch.softmax(mixture.logits, dim=-1) * area).sum(dim=-1)",
+            """w = torch.softmax(mixture.logits, dim=-1)
+    mean = (w * mixture.mu).sum(dim=-1)
+    square = (w * (mixture.mu**2 + torch.exp(2 * mixture.logsigma))).sum(dim=-1)
+    return torch.distributions.Normal(mean, (square - mean**2).sqrt()).cdf(x)""",
+        ),
+        "the mean's distance": (
+            "return (torch.softmax(mixture.logits, dim=-1) * area).sum(dim=-1)",
+            """w = torch.softmax(mixture.logits, dim=-1)
+    mean, width = (w * mixture.mu).sum(dim=-1), (w * torch.exp(mixture.logsigma)).sum(dim=-1)
+    return torch.distributions.Normal(mean, width).cdf(x)""",
+        ),
+        "components left apart": (" * area).sum(dim=-1)", " * area)"),
+    },
+    "predictions": {
+        "the tallest hills win": ('"CADB"', '"DCAB"'),
+        "a missing hill is forgiven": ('"CADB"', '"BCAD"'),
+        "blunt is worst": ('"CADB"', '"CDAB"'),
+        "blunt is best": ('"CADB"', '"ACDB"'),
+        "a letter twice": ('"CADB"', '"CCAB"'),
+        "the weight stays": ("0.49 / (0.49 + 0.09)", "0.7"),
+        "not divided by the sum": ("0.49 / (0.49 + 0.09)", "0.49"),
+        "the root for the square": ("0.49 / (0.49 + 0.09)", "0.6"),
+        "tau for its root": ('"width": 0.5', '"width": 0.25'),
+        "a question left out": (', "width": 0.5', ""),
+        "a word for a number": ('"width": 0.5', '"width": "half"'),
+    },
+    "sample_joint": {
+        "logits alone": ("temperature**0.5 *", ""),
+        "noise alone": ("logits / temperature", "logits"),
+        "tau for its root": ("temperature**0.5 *", "temperature *"),
+        "logits multiplied": ("logits / temperature", "logits * temperature"),
+        "the heaviest always": ("(totals[:, :-1] <= uniform[:, None]).sum(dim=-1)", "logits.argmax(dim=-1)"),
+        "logsigma for the width": ("torch.exp(logsigma[n, :, k])", "logsigma[n, :, k]"),
+        "noise dropped": ("+ width * normal", "+ 0 * width * normal"),
+        "noise of one's own": ("+ width * normal", "+ width * torch.randn_like(normal)"),
+        "one noise for all latents": ("+ width * normal", "+ width * normal[:, :1]"),
+        "the components turned round": ("<= uniform[:, None]", "> uniform[:, None]"),
+    },
+    "speed_probe": {
+        "split by frame": ("test = drive % folds == fold", "test = torch.arange(len(speed)) % folds == fold"),
+        "split by shuffled frames": (
+            "test = drive % folds == fold",
+            "test = torch.randperm(len(speed), generator=torch.Generator().manual_seed(0)) % folds == fold",
+        ),
+        "stretches of rows": (
+            "test = drive % folds == fold",
+            "test = torch.arange(len(speed)) * folds // len(speed) == fold",
+        ),
+        "h of t+1": ("torch.cat([z, h], dim=1)", "torch.cat([z, h_after], dim=1)"),
+        "h the wrong way": ("roll(1, dims=0)", "roll(-1, dims=0)"),
+        "h across the border": ("h[1:][drive[1:] != drive[:-1]] = 0", "pass"),
+        "standardised by everything": ("x[~test].mean(dim=0), x[~test].std(dim=0)", "x.mean(dim=0), x.std(dim=0)"),
+        "the test rows by themselves": (
+            "(x[test] - mean) / spread @",
+            "(x[test] - x[test].mean(dim=0)) / x[test].std(dim=0) @",
+        ),
+        "not standardised": ("x[~test].mean(dim=0), x[~test].std(dim=0)", "x[~test].mean(dim=0), 1"),
+        "score on the training rows": (
+            "guess[test] = (x[test] - mean) / spread @ weights + middle",
+            "guess = 0 * guess.nan_to_num() if fold == 0 else guess\n"
+            "        guess[~test] += (fit @ weights + middle) / (folds - 1)",
+        ),
+        "correlation squared": (
+            "(1 - (guess - speed).square().mean() / speed.var()).item()",
+            "torch.corrcoef(torch.stack([guess, speed]))[0, 1].square().item()",
+        ),
+        "the error's share": ("(1 - (guess", "(0 + (guess"),
+        "the folds' mean": (
+            "(1 - (guess - speed).square().mean() / speed.var()).item()",
+            "sum((1 - (guess - speed)[drive % folds == i].square().mean() / speed[drive % folds == i].var()).item()"
+            " for i in range(folds)) / folds",
+        ),
+        "one fold alone": (
+            "(1 - (guess - speed).square().mean() / speed.var()).item()",
+            "(1 - (guess - speed)[test].square().mean() / speed[test].var()).item()",
+        ),
+        "the mean left in": ("speed[~test].mean()", "0.0"),
+        "no penalty": ("penalty * torch", "0 * torch"),
+        "z alone": ("torch.cat([z, h], dim=1)", "z"),
+        "h alone": ("torch.cat([z, h], dim=1)", "h"),
+        "what was given is changed": (
+            "h = h_after.roll(1, dims=0)",
+            "h_after[:] = h_after.roll(1, dims=0); h = h_after",
+        ),
+        "not a number": (" / speed.var()).item()", " / speed.var()).expand(3)"),
+    },
+    "prediction_diagnosis": {
+        "the held-out loss is not looked at": ('"logsigma as logvar"', '"actions lost"'),
+        "the histogram is not looked at": ('"logsigma as logvar"', '"one width"'),
+        "the floor is not looked at": ('"noise drawn once"', '"logsigma as logvar"'),
+        "the road is not looked at": ('"off by one"', '"noise drawn once"'),
+        "a flat histogram is overlooked": ('"off by one"', '"memory emptied"'),
+        "an invented fault": ('"off by one"', '"too many Gaussians"'),
+        "a patient left out": (', "C": "noise drawn once"', ""),
     },
     "dream_step": {
         "noise dropped": ("+ width * normal", "+ 0 * width * normal"),
@@ -164,6 +274,53 @@ def test_lines_above_a_left_over_stub_line_are_an_attempt(text, said, tmp_path, 
         ("loss_with_floors", "exp(logvar) squared once more", "exp(logvar) is the variance"),
         ("loss_with_floors", "KL averaged over latents", "averaged over the latents"),
         ("loss_with_floors", "no gradient", "the loss has no gradient"),
+        ("mixture_cdf", "weights that are equal", "as if their weights were equal"),
+        ("mixture_cdf", "logits for weights", "the logits are used as weights"),
+        ("mixture_cdf", "weights that don't sum to 1", "don't sum to 1"),
+        ("mixture_cdf", "variance for the width", "it is squared once more"),
+        ("mixture_cdf", "logsigma as a logvar", "as if it were a logvar"),
+        ("mixture_cdf", "logsigma for the width", "it is the width's logarithm"),
+        ("mixture_cdf", "one Gaussian for all", "one Gaussian with the mixture's mean"),
+        ("mixture_cdf", "the mean's distance", "with the means' mean"),
+        ("mixture_cdf", "the area to the right", "the area to the right"),
+        ("mixture_cdf", "erf alone", "from -1 to 1"),
+        ("mixture_cdf", "no root of 2", "the root of 2"),
+        ("mixture_cdf", "components left apart", "a tensor of shape (2, 5, 4), got tensor of shape (2, 5, 4, 3)"),
+        ("predictions", "the tallest hills win", "two widths beside them"),
+        ("predictions", "a missing hill is forgiven", "hardly any density"),
+        ("predictions", "blunt is worst", "sharp and a little off"),
+        ("predictions", "blunt is best", "higher there than A is anywhere"),
+        ("predictions", "the weight stays", "prefers the heavier component"),
+        ("predictions", "not divided by the sum", "divide by the sum of both squares"),
+        ("predictions", "tau for its root", "so the width by its root"),
+        ("sample_joint", "logits alone", "doesn't reach the noise"),
+        ("sample_joint", "noise alone", "doesn't reach the weights"),
+        ("sample_joint", "tau for its root", "so the width by its root"),
+        ("sample_joint", "logits multiplied", "multiplied by the temperature, not divided"),
+        ("sample_joint", "the heaviest always", "it is to pick the component"),
+        ("sample_joint", "logsigma for the width", "it is the width's logarithm"),
+        ("sample_joint", "one noise for all latents", "all latents get the same noise"),
+        ("speed_probe", "split by frame", "the rows are split, not the drives"),
+        ("speed_probe", "split by shuffled frames", "is too good"),
+        ("speed_probe", "stretches of rows", "belongs to the fold drive % folds"),
+        ("speed_probe", "h of t+1", "too late for C"),
+        ("speed_probe", "h across the border", "the last one of another drive"),
+        ("speed_probe", "standardised by everything", "over all rows, those left out as well"),
+        ("speed_probe", "the test rows by themselves", "by their own mean and spread"),
+        ("speed_probe", "not standardised", "the inputs aren't standardised"),
+        ("speed_probe", "score on the training rows", "the rows that the read-out was fitted on"),
+        ("speed_probe", "correlation squared", "the squared correlation"),
+        ("speed_probe", "the error's share", "1 minus it"),
+        ("speed_probe", "the folds' mean", "the mean of the folds' scores"),
+        ("speed_probe", "one fold alone", "the last fold's score alone"),
+        ("speed_probe", "the mean left in", "pulls the guesses towards 0"),
+        ("speed_probe", "no penalty", "the penalty isn't used"),
+        ("speed_probe", "z alone", "h isn't read"),
+        ("speed_probe", "h alone", "z isn't read"),
+        ("speed_probe", "what was given is changed", "work on copies"),
+        ("prediction_diagnosis", "the histogram is not looked at", "a hump in its middle"),
+        ("prediction_diagnosis", "the road is not looked at", "turn round"),
+        ("prediction_diagnosis", "the floor is not looked at", "would be the healthy M's"),
         ("dream_step", "noise dropped", "the noise is dropped"),
         ("dream_step", "noise of one's own", "draw nothing yourself"),
         ("dream_step", "state not carried", "the state that comes back is the one that went in"),
@@ -229,3 +386,59 @@ def test_a_generated_exercise_replaces_its_older_form():
     older = cells(one, "def older(): ...")
     found = with_stubs({"cells": [title, *older, last]}, [one])
     assert found["cells"] == [title, *cells(one, one.stub), last]
+
+
+def test_the_forecasts_are_in_the_order_that_their_loss_puts_them():
+    def loss(letter):
+        return mixture_nll(Mixture(*(part.expand(12, -1) for part in FORECASTS[letter])), CARS).mean()
+
+    assert "".join(sorted(FORECASTS, key=loss)) == EXERCISES["predictions"].solution()["order"]
+    assert all(len(CARS) == 12 and loss(one) + 0.3 < loss(other) for one, other in ("CA", "AD", "DB"))
+
+
+def test_the_three_ways_through_a_mixture_agree():
+    """mixture_cdf is the integral of the density, and sample_joint with one latent is place_noise."""
+    generator = torch.Generator().manual_seed(0)
+    mixture = Mixture(*torch.randn(3, 500, 1, 4, generator=generator))
+    uniform, normal = torch.rand(500, generator=generator), torch.randn(500, 1, generator=generator)
+    drawn = EXERCISES["sample_joint"].solution(mixture.logits[:, 0], mixture.mu, mixture.logsigma, 0.7, uniform, normal)
+    torch.testing.assert_close(drawn, place_noise(mixture, uniform[:, None], normal, 0.7))
+    x = torch.linspace(-30, 3, 20_001)
+    one = Mixture(*(part[:1].expand(len(x), 1, 4) for part in mixture))
+    area = torch.trapezoid(torch.exp(-mixture_nll(one, x[:, None]))[:, 0], x)
+    torch.testing.assert_close(area, EXERCISES["mixture_cdf"].solution(one, x[:, None])[-1, 0], atol=1e-3, rtol=0)
+
+
+def test_the_speed_probe_agrees_with_least_squares_on_rows_that_stand_for_the_penalty():
+    """A ridge regression is a plain one with F more rows; written in numpy, row by row where the exercise rolls."""
+    z, h_after, speed, drive = (part.numpy() for part in predicting._example(5, 9))
+    x = np.array(
+        [[*z[t], *(h_after[t - 1] if t and drive[t - 1] == drive[t] else 0 * h_after[t])] for t in range(len(z))]
+    )
+    error = 0.0
+    for fold in range(4):
+        rest = np.isin(drive, range(fold, 9, 4))
+        mean, spread = x[~rest].mean(axis=0), x[~rest].std(axis=0, ddof=1)
+        rows = np.vstack([(x[~rest] - mean) / spread, np.sqrt(7.0) * np.eye(x.shape[1])])
+        aim = np.concatenate([speed[~rest] - speed[~rest].mean(), np.zeros(x.shape[1])])
+        weights = np.linalg.lstsq(rows, aim, rcond=None)[0]
+        error += ((speed[rest] - speed[~rest].mean() - (x[rest] - mean) / spread @ weights) ** 2).sum()
+    expected = 1 - error / len(speed) / speed.var(ddof=1)
+    given = (torch.from_numpy(part) for part in (z, h_after, speed, drive))
+    assert EXERCISES["speed_probe"].solution(*given, 4, 7.0) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_speed_probes_check_can_tell_every_mistake_from_the_right_score_and_the_others():
+    for parts, folds in ((predicting._example(21, 6), 3), (predicting._example(10, 8), 4)):
+        right, wrong = predicting._right_and_wrong(parts, folds, predicting.PENALTY)
+        assert 0.4 < right < 0.8 and all(abs(score - right) > 0.02 for score in wrong.values())
+        assert np.diff(sorted(wrong.values())).min() > 5e-3
+
+
+def test_the_speed_probe_takes_another_definition_of_the_variance():
+    """Divided by N or by N - 1: the task says neither."""
+    source = EXERCISES["speed_probe"].source
+    for right, other in ((".std(dim=0)", ".std(dim=0, correction=0)"), (".var()", ".var(correction=0)")):
+        assert source.count(right) == 1
+        source = source.replace(right, other)
+    assert verdict(EXERCISES["speed_probe"], written(source, "speed_probe")) == "right"

@@ -141,9 +141,9 @@ def test_contributing_maps_every_module():
 
 
 def test_the_package_stays_short_enough_for_an_evening():
-    """Fewer than 3,200 lines that are not blank; exercises, which grow with the chapters, are not the package's."""
+    """Fewer than 3,250 lines that are not blank; exercises, which grow with the chapters, are not the package's."""
     package = [path for path in SOURCES if "exercises" not in path.parts]
-    assert sum(bool(line.strip()) for path in package for line in path.read_text().splitlines()) < 3200
+    assert sum(bool(line.strip()) for path in package for line in path.read_text().splitlines()) < 3250
     assert [path.name for path in SOURCES if len(path.read_text().splitlines()) > 320] == []
     functions = (
         (path.name, node.name, node.end_lineno - node.lineno + 1)

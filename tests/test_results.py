@@ -125,6 +125,33 @@ def test_a_dream_runs_at_twenty_times_the_real_ones_rate_or_more():
     assert max(read_json(resolve("data/results/bench_dream.json"))["times_as_many_as_real"].values()) > 20
 
 
+def test_m_trains_faster_than_the_scripts_loop_and_the_plain_one():
+    for row in table_of("mdnrnn")["sizes"].values():
+        ratios = row["threads"]["1"]["ours_times_as_fast_as"]
+        assert ratios["script"] > 5 and ratios["plain"] > 1
+
+
+def test_what_m_buys_was_asked_of_the_weights_that_ship():
+    table = table_of("predictions")
+    for part, found in table["weights_sha256"].items():
+        assert found == file_hash(PRETRAINED / part / "weights.safetensors")
+    for found in table["drives"].values():
+        nats = {row: steps["1"]["used"] for row, steps in found["nats"]["z"].items()}
+        assert max(nats["M"]) < min(nats["linear"] + nats["z repeated"] + nats["M, memory emptied"])
+        assert min(map(min, nats.values())) == nats["entropy of the draw"][0]
+        for shares in found["calibration"].values():
+            assert sum(shares["shares"]) == pytest.approx(1)
+            assert max(abs(share - 0.1) for share in shares["shares"]) == pytest.approx(shares["largest_deviation"])
+
+
+def table_of(name):
+    """The saved numbers of a bench; until they are measured there is nothing to compare."""
+    path = resolve(f"data/results/bench_{name}.json")
+    if not path.exists():
+        pytest.skip(f"not measured yet: python -m bench {name} --save")
+    return read_json(path)
+
+
 def test_the_readme_tells_the_measured_score():
     assert score_text() in resolve("README.md").read_text()
 

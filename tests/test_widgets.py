@@ -4,6 +4,7 @@ import json
 import math
 from itertools import islice
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from wmlib.envs.car_racing import CAR_RACING, steer
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import record, rollout
 from wmlib.vae import VAE, to_float, to_uint8
-from wmlib.widgets import DreamPlayer, LatentExplorer, Player
+from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
@@ -308,15 +309,51 @@ def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
     player.get_by_role("button", name="start again").click()
     page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) < 50")
     page.keyboard.press("Space")
-    gas = player.get_by_role("button", name="gas").bounding_box()
-    page.mouse.move(gas["x"] + gas["width"] / 2, gas["y"] + gas["height"] / 2)
-    page.mouse.down()  # a finger on the page's button drives on
+    player.get_by_role("button", name="gas").hover()
+    page.mouse.down()  # the page's button drives on
     page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) > 80")
     page.mouse.up()
     assert troubles(page) == []
     page.evaluate("async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_function("() => document.querySelector('.wm-player').dataset.mode === 'waiting'")
     assert "run this cell again" in line.inner_text()
+
+
+def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
+    open_player(page)
+    page.evaluate("""() => {
+        const send = WebSocket.prototype.send, pressed = /"pressed":\\[(.*?)\\]/;
+        WebSocket.prototype.send = function (data) {
+            const asked = typeof data === "string" ? data : new TextDecoder().decode(data);
+            window.pressed = pressed.exec(asked)?.[1].replaceAll('"', "") ?? window.pressed;
+            return send.call(this, data);
+        };
+    }""")
+    hand = page.context.new_cdp_session(page)
+    hand.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+
+    def touch(kind, *fingers):
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(fingers)]
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    page.locator(".wm-buttons").scroll_into_view_if_needed()
+    boxes = [page.locator(f".wm-buttons [data-key={key}]").bounding_box() for key in ("gas", "left")]
+    gas, left = ((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes)
+    touch("touchStart", gas)
+    page.wait_for_function("() => window.pressed === 'gas'")
+    touch("touchStart", gas, left)
+    page.wait_for_function("() => window.pressed === 'gas,left'")
+    page.wait_for_timeout(1500)  # longer than what calls up a menu
+    for step in range(10):
+        touch("touchMove", gas, (left[0], left[1] - 8 * step))  # what scrolls a page elsewhere
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.pressed") == "gas,left" and page.locator(".lm-Menu").count() == 0
+    assert page.locator(".wm-buttons [data-key=gas]").bounding_box() == boxes[0]
+    touch("touchEnd", gas)
+    page.wait_for_function("() => window.pressed === 'left'")
+    touch("touchEnd")
+    page.wait_for_function("() => window.pressed === ''")
+    assert page.locator(".wm-player").get_attribute("data-mode") == "driving" and troubles(page) == []
 
 
 @pytest.fixture
@@ -410,6 +447,22 @@ def test_without_a_kernel_the_explorer_says_what_to_do(explorers):
     one.locator(".wm-latent input").first.press("ArrowRight")
     explorers.wait_for_function("() => document.querySelector('.wm-explorer').dataset.mode === 'waiting'")
     assert "run this cell again" in one.locator(".wm-state").inner_text()
+
+
+def test_sliders_show_the_picture_of_their_values_in_order():
+    asked = []
+
+    def draw(x, y, shown):
+        asked.append((x, y, shown))
+        return plots.Picture(bytes([x, y]), f"a picture of {x} and {y}")
+
+    x, y = (ipywidgets.IntSlider(value, min=0, max=9) for value in (1, 2))
+    panel = Sliders(draw, [x, y], [ipywidgets.Checkbox(True)])
+    before = panel.view.value
+    assert set(asked) == {(1, 2, True)} and 'alt="a picture of 1 and 2"' in before
+    y.value = 7
+    assert asked[-1] == (1, 7, True) and 'alt="a picture of 1 and 7"' in panel.view.value
+    assert panel.poster.alt == "a picture of 1 and 2"  # what those without a kernel see
 
 
 def test_two_players_on_one_page_drive_apart(page):

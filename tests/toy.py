@@ -48,7 +48,7 @@ class Bar(gym.Env):
 steer = lambda action, pressed: np.float32([("right" in pressed) - ("left" in pressed)])
 bright = lambda frames: frames[..., 0] > 127
 register(
-    Task("toy", Bar, Bar, Bar.action_space, torch.tanh, steer, (0.0,), (1.0,), bright, step_cost=0.0, max_steps=60)
+    Task("toy", Bar, Bar, Bar.action_space, ("push",), torch.tanh, steer, (0.0,), (1.0,), bright, 0.0, max_steps=60)
 )
 REAL = replace(
     TINY, preset="toy", task="toy", vae=replace(TINY.vae, z_size=3), mdnrnn=replace(TINY.mdnrnn, outcome=True)

@@ -116,8 +116,9 @@ def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
     A density may pass 1, so a negative value is no mistake.
     """
     deviation = (target[..., None] - mixture.mu) * torch.exp(-mixture.logsigma)  # (B, T, Z, K)
+    log_weight = mixture.logits - torch.logsumexp(mixture.logits, dim=-1, keepdim=True)
     log_normal = -0.5 * deviation.square() - mixture.logsigma - 0.5 * math.log(2 * math.pi)
-    return -torch.logsumexp(torch.log_softmax(mixture.logits, dim=-1) + log_normal, dim=-1)
+    return -torch.logsumexp(log_weight + log_normal, dim=-1)
 
 
 def mdnrnn_loss(mdnrnn: MDNRNN, sequences: Sequences) -> tuple[Tensor, dict[str, Tensor]]:

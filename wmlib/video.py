@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import imageio_ffmpeg
 import numpy as np
 
@@ -30,11 +29,6 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int = 50) -> None:
     finally:
         writer.close()
         temporary.unlink(missing_ok=True)
-
-
-def enlarge(obs: np.ndarray, factor: int = 4) -> np.ndarray:
-    """A frame, uint8 (64, 64, 3), enlarged without smoothing, for people to look at."""
-    return cv2.resize(obs, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
 def drive_frames(agent: Agent, env: VectorEnv, seed: int) -> Iterator[tuple[np.ndarray, Tick]]:

@@ -16,6 +16,7 @@ class Task:
     make: Callable[..., gym.Env]  # render_mode=None
     make_official: Callable[..., gym.Env]  # the environment whose score counts; render_mode=None
     action_space: gym.spaces.Box
+    action_names: tuple[str, ...]
     squash: Callable[[Tensor], Tensor]  # raw action (..., A) to the environment's units
     steer: Callable[[np.ndarray, Collection[str]], np.ndarray]  # action before (A,) and the keys down to action (A,)
     noise_mean: tuple[float, ...]  # the Brownian policy's raw action: where each entry wanders around,

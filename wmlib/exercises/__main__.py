@@ -12,7 +12,7 @@ TITLE = "exercises"  # the id of the cell behind which the exercises stand
 
 def cells(exercise: Exercise, code: str) -> list[dict]:
     """Task, function and check as three cells of a notebook."""
-    title = exercise.name.replace("_", " ").capitalize().replace("Kl ", "KL ")
+    title = exercise.name.replace("_", " ").capitalize().replace("Kl ", "KL ").replace(" cdf", " CDF")
     hint = f"<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>"
     task = f"### {title}\n*({exercise.minutes} minutes)* {exercise.task}\n\n{hint}"
     texts = {"task": task, "code": code, "check": f"check({exercise.name})"}
@@ -35,7 +35,8 @@ def solutions(name: str, exercises: list[Exercise], metadata: dict) -> dict:
     """The notebook of solutions."""
     advice = "Try first: a check tells you more than a solution does. Each function below is one way among many."
     intro = f"# Solutions to {name}\n\n{advice}"
-    imports = "import math\n\nimport torch\n\nfrom wmlib.exercises import check"
+    standard = "import math\n\n" if any("math." in exercise.source for exercise in exercises) else ""
+    imports = standard + "import torch\n\nfrom wmlib.exercises import check"
     body = [cell for exercise in exercises for cell in cells(exercise, exercise.source)]
     all_cells = [_cell("markdown", "intro", intro), _cell("code", "imports", imports), *body]
     return {"cells": all_cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}

@@ -1,4 +1,4 @@
-// The browser's side of wmlib.widgets._Live: a widget stands in its poster's place while its kernel lives.
+// The browser's side of wmlib.widgets.live.Live: a widget stands in its poster's place while its kernel lives.
 
 async function initialize({ model, signal }) {
     const manager = model.widget_manager, id = model.get("widget");

@@ -173,27 +173,28 @@ function render({ model, el }) {
     player.addEventListener("blur", (event) => { if (!player.contains(event.relatedTarget)) pause(); });
     player.addEventListener("keydown", press);
     player.addEventListener("keyup", (event) => pressed.delete(KEYS[event.code]));
-    for (const canvas of canvases) canvas.addEventListener("click", () => { player.focus(); play(); });
+    for (const canvas of canvases) canvas.addEventListener("click", () => { player.focus({ preventScroll: true }); play(); });
     for (const button of el.querySelectorAll("[data-key]")) {
         const release = () => pressed.delete(button.dataset.key);
         button.addEventListener("pointerdown", (event) => {
             event.preventDefault(); // the player keeps the focus
             button.setPointerCapture(event.pointerId);
-            player.focus();
+            player.focus({ preventScroll: true });
             play();
             take(button.dataset.key);
         });
         for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) button.addEventListener(end, release);
+        button.addEventListener("contextmenu", (event) => event.preventDefault()); // a finger that stays is no right click
     }
     again.addEventListener("click", () => {
         drive += 1;
         mode = "ready";
         ask({ again: true });
-        player.focus();
+        player.focus({ preventScroll: true });
         play();
     });
-    wheel?.addEventListener("click", () => { steerBy(!agent); player.focus(); play(); });
-    wake?.addEventListener("click", () => { ask({ wake: true }); player.focus(); play(); });
+    wheel?.addEventListener("click", () => { steerBy(!agent); player.focus({ preventScroll: true }); play(); });
+    wake?.addEventListener("click", () => { ask({ wake: true }); player.focus({ preventScroll: true }); play(); });
     heat?.addEventListener("input", () => {
         heat.nextElementSibling.textContent = Number(heat.value).toFixed(2);
         ask({ temperature: Number(heat.value) });

@@ -1,9 +1,6 @@
-"""What a notebook lets the reader move: seen in the browser, computed here.
+"""Games in the reader's own hands: the player, and the player inside M's dream."""
 
-Callbacks are plain methods, so that tests call them without a browser.
-"""
-
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import anywidget
@@ -18,37 +15,11 @@ from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.task import Task, get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.plots import Picture
-from wmlib.train import encode_frames
-from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8
+from wmlib.vae import to_float
+from wmlib.widgets.live import Posted
 
 
-class _Live(anywidget.AnyWidget):
-    """Puts a widget, named by its model's id, in its poster's place on the page while the kernel lives."""
-
-    _esm = Path(__file__).with_name("live.js")
-    widget = traitlets.Unicode().tag(sync=True)
-
-
-class _Posted:
-    """A widget whose output is `poster`, a picture; with a kernel, the widget stands in the picture's place.
-
-    JupyterLab prefers a widget's own output to any other and, once the kernel is gone, shows an error for it.
-    """
-
-    poster: Picture
-    model_id: str
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        _Live(widget=self.model_id)
-
-    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        bundle = self.poster._repr_mimebundle_()
-        place = f'<div class="wm-live wm-{self.model_id}">{bundle["text/html"]}</div>'
-        return bundle | {"text/html": place}, {}
-
-
-class Player(_Posted, anywidget.AnyWidget):
+class Player(Posted, anywidget.AnyWidget):
     """A game in the reader's own hands: keys in, frames out.
 
     The browser is the clock. It asks for a step at most 50 times a second and has three under way at most, so that a
@@ -215,55 +186,3 @@ class DreamPlayer(Player):
     def frames(self) -> list[np.ndarray]:
         """The dream and the ghost's view."""
         return [self.imagined.render()[0], self.seen[0]]
-
-
-class LatentExplorer(_Posted, anywidget.AnyWidget):
-    """One frame, what V makes of it, the difference from what it makes of mu, and a slider for each latent.
-
-    The browser holds the sliders and has two questions under way at most: a newer position takes the place of those not
-    yet asked. The small pictures at a slider's ends show its latent there and all others at mu: they change with the
-    frame alone, so that a move costs one decoding.
-    """
-
-    _esm = Path(__file__).with_name("explorer.js")
-    _css = Path(__file__).with_name("explorer.css")
-    looks = traitlets.Dict().tag(sync=True)
-
-    def __init__(
-        self, vae: VAE, frames: np.ndarray, poster: Picture, sliders: int = 8, usage: np.ndarray | None = None
-    ):
-        """frames: uint8 (N, 64, 64, 3), those to choose from; sliders: how many are shown at first, most used first;
-        usage: how much V uses each latent, in nats (Z,), else its mean KL over these frames.
-        """
-        self.vae, self.frames, self.poster = vae, frames, poster
-        self.mu, logvar = encode_frames(vae, frames)  # (N, Z)
-        if usage is None:
-            usage = kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(logvar)).mean(dim=0).numpy()
-        self.latents = np.argsort(-usage).tolist()
-        self.reach = float(max(3, np.ceil(np.abs(self.mu).max())))
-        nats = usage[self.latents].tolist()
-        looks = {"frames": len(frames), "latents": self.latents, "nats": nats, "reach": self.reach, "sliders": sliders}
-        super().__init__(looks=looks)
-        self.on_msg(self.answer)
-
-    @torch.inference_mode()
-    def draw(self, frame: int, moves: Sequence[Mapping[int, float]]) -> np.ndarray:
-        """What V decodes from a frame's mu with some latents moved: a picture for each of `moves`, latents to values.
-
-        Returns uint8 (len(moves), 64, 64, 3). Raises ValueError where a latent's value is not finite.
-        """
-        z = np.repeat(self.mu[frame][None], len(moves), axis=0)
-        for row, moved in zip(z, moves):
-            row[[int(latent) for latent in moved]] = list(moved.values())
-        if not np.isfinite(z).all():
-            raise ValueError(f"a latent can't be moved to a number that is not finite: {moves}")
-        return to_uint8(self.vae.decode(torch.from_numpy(z)))
-
-    def answer(self, _, content: dict, buffers) -> None:
-        """Decode what the browser asks for; its question comes back, with the pictures or with what is wrong."""
-        try:
-            frame = int(content["frame"])
-            decoded = self.draw(frame, content["moves"])
-            self.send({**content, "mu": self.mu[frame].tolist()}, [self.frames[frame].tobytes(), decoded.tobytes()])
-        except Exception as error:  # whatever it is, the reader sees it and the sliders go on
-            self.send({**content, "trouble": f"the kernel can't decode this: {error!r}"})
