@@ -18,12 +18,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
 PATIENCE = 600  # seconds, for a busy machine
+KERNEL_PATIENCE = 120  # seconds; the server itself gives a kernel 60
 NO_CHROMIUM = "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
 CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 TROUBLE = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 IN_FRONT = """name => {
     const panel = window.jupyterapp?.shell.currentWidget;
     return panel?.context?.path.endsWith(name) && panel.sessionContext?.session?.kernel?.info;
+}"""
+BEGIN_ANEW = """async () => {
+    const { context, sessionContext } = jupyterapp.shell.currentWidget, { session } = sessionContext;
+    jupyterapp.shell.currentWidget.dispose();
+    if (session) await jupyterapp.serviceManager.sessions.shutdown(session.id);
+    jupyterapp.commands.execute("docmanager:open", { path: context.path });
 }"""
 SETTLED = """() => {
     const { node, content } = jupyterapp.shell.currentWidget;
@@ -126,7 +133,7 @@ def browse(chromium, address):
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address.replace("/lab/", f"/lab/workspaces/{uuid.uuid4().hex}/"))  # without another test's tabs
-        page.wait_for_function(IN_FRONT, arg="00_start_here.ipynb")
+        wait_for_kernel(page, "00_start_here.ipynb")
         yield page
         browser.close()
 
@@ -161,6 +168,17 @@ def read_address(server, log):
     pytest.fail(f"JupyterLab printed no address:\n{log.read_text()}")
 
 
+def wait_for_kernel(page, name):
+    """Wait for the notebook in front and its kernel; one that the server didn't get going is ended and begun anew."""
+    from playwright.sync_api import TimeoutError as TooLate
+
+    try:
+        page.wait_for_function(IN_FRONT, arg=name, timeout=1000 * KERNEL_PATIENCE)
+    except TooLate:  # the server gave up on it: "Kernel never reached an 'alive' state"
+        page.evaluate(BEGIN_ANEW)
+        page.wait_for_function(IN_FRONT, arg=name)
+
+
 def open_notebook(page, name):
     """Open another notebook of the reader's copy, in front."""
     page.evaluate(
@@ -170,7 +188,7 @@ def open_notebook(page, name):
     }""",
         name,
     )
-    page.wait_for_function(IN_FRONT, arg=name)
+    wait_for_kernel(page, name)
 
 
 def reopen(page, name, kernel):
@@ -179,13 +197,8 @@ def reopen(page, name, kernel):
     if kernel:
         page.reload()
     else:
-        page.evaluate("""async () => {
-            const { context, sessionContext } = jupyterapp.shell.currentWidget, { id } = sessionContext.session;
-            jupyterapp.shell.currentWidget.dispose();
-            await jupyterapp.serviceManager.sessions.shutdown(id);
-            jupyterapp.commands.execute("docmanager:open", { path: context.path });
-        }""")
-    page.wait_for_function(IN_FRONT, arg=name)
+        page.evaluate(BEGIN_ANEW)
+    wait_for_kernel(page, name)
 
 
 def run_all(page):
