@@ -108,4 +108,5 @@ def expect_diagnosis(found: object, patients: dict[str, str], faults: dict[str, 
         assert fault == patients[patient], f"{patient}: with the fault '{fault}' {faults[fault][1]}. Look again"
 
 
-from wmlib.exercises import variational, clinic, mixture, predicting, dreaming  # noqa: E402, F401, I001  (registers them, in this order)
+# Registers them, in this order.
+from wmlib.exercises import variational, clinic, mixture, predicting, dreaming  # noqa: E402, F401, I001
