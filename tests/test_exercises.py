@@ -3,12 +3,13 @@
 import json
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from wmlib.config import resolve
-from wmlib.exercises import EXERCISES, check, predicting, verdict
+from wmlib.exercises import EXERCISES, check, predicting, searching, verdict
 from wmlib.exercises.__main__ import cells, solutions, with_stubs
 from wmlib.exercises.mixture import CARS, FORECASTS
 from wmlib.mdnrnn import Mixture, mixture_nll, place_noise
@@ -156,6 +157,91 @@ MISTAKES = {  # name -> what a line of the solution becomes
         "an invented fault": ('"off by one"', '"too many Gaussians"'),
         "a patient left out": (', "C": "noise drawn once"', ""),
     },
+    "recombine": {
+        "the worst for the best": ("np.argsort(-fitness)", "np.argsort(fitness)"),
+        "not sorted": ("candidates[order[:half]]", "candidates[:half]"),
+        "weights not normalised": ("weights /= weights.sum()", "pass"),
+        "weights over all": (
+            "return weights @ candidates[order[:half]]",
+            "weights = np.log((len(candidates) + 1) / 2) - np.log(np.arange(1, len(candidates) + 1))\n"
+            "    return weights / np.abs(weights).sum() @ candidates[order]",
+        ),
+        "below 0 in the worse half": (
+            "return weights @ candidates[order[:half]]",
+            "w = np.log((len(candidates) + 1) / 2) - np.log(np.arange(1, len(candidates) + 1))\n"
+            "    return w / w[:half].sum() @ candidates[order]",
+        ),
+        "all equal": ("return weights @ candidates[order[:half]]", "return candidates[order[:half]].mean(axis=0)"),
+        "everybody's mean": ("return weights @ candidates[order[:half]]", "return candidates.mean(axis=0)"),
+        "the best alone": ("return weights @ candidates[order[:half]]", "return candidates[order[0]]"),
+        "weights turned round": ("return weights @", "return weights[::-1] @"),
+        "P for the half": ("np.log((len(candidates) + 1) / 2)", "np.log(half + 1)"),
+        "what was given is changed": ("order = np.argsort(-fitness)", "fitness *= -1; order = np.argsort(fitness)"),
+        "a list": ("return weights @ candidates[order[:half]]", "return list(weights @ candidates[order[:half]])"),
+    },
+    "step_control": {
+        "not whitened": ("axes @ (axes.T @ move / np.sqrt(squares))", "move"),
+        "whitened the wrong way": ("/ np.sqrt(squares))", "* np.sqrt(squares))"),
+        "the inverse for its root": ("/ np.sqrt(squares))", "/ squares)"),
+        "not in step sizes": (" / step_size\n", "\n"),
+        "no mueff": ("np.sqrt(c * (2 - c) * mueff)", "np.sqrt(c * (2 - c))"),
+        "a plain average": ("np.sqrt(c * (2 - c) * mueff)", "c"),
+        "mueff outside the root": ("np.sqrt(c * (2 - c) * mueff)", "np.sqrt(c * (2 - c)) * mueff"),
+        "no root": ("np.sqrt(c * (2 - c) * mueff)", "c * (2 - c) * mueff"),
+        "not turned back": ("axes @ (axes.T @ move / np.sqrt(squares))", "axes.T @ move / np.sqrt(squares)"),
+        "the old path's length": (
+            "path = (1 - c) * path + np.sqrt(c * (2 - c) * mueff) * whitened",
+            "before, path = path, (1 - c) * path + np.sqrt(c * (2 - c) * mueff) * whitened\n"
+            "    return path, step_size * math.exp(c / damping * (np.linalg.norm(before) / math.sqrt(2) "
+            "* math.gamma(N / 2) / math.gamma((N + 1) / 2) - 1))",
+        ),
+        "no fading": ("(1 - c) * path", "path"),
+        "c for 1 - c": ("(1 - c) * path", "c * path"),
+        "the root of N": (
+            "chi = math.sqrt(2) * math.exp(math.lgamma((N + 1) / 2) - math.lgamma(N / 2))",
+            "chi = math.sqrt(N)",
+        ),
+        "sign of the exponent": ("math.exp(c / damping", "math.exp(-c / damping"),
+        "no damping": ("c / damping", "c"),
+        "no c": ("c / damping", "1 / damping"),
+        "c and damping changed": ("c / damping", "damping / c"),
+        "the size stays": (" * math.exp(c / damping * (np.linalg.norm(path) / chi - 1))", ""),
+        "added, not multiplied": ("step_size * math.exp(", "step_size + ("),
+        "the path alone": ("return path, step_size *", "return step_size *"),
+    },
+    "act_for_all": {
+        "h before z": ("torch.cat([z, h], dim=-1)", "torch.cat([h, z], dim=-1)"),
+        "column by column": (
+            "params[:, :n].view(len(params), 3, -1)",
+            "params[:, :n].view(len(params), -1, 3).transpose(1, 2)",
+        ),
+        "b before W": (
+            "params[:, :n].view(len(params), 3, -1), params[:, None, n:]",
+            "params[:, 3:].view(len(params), 3, -1), params[:, None, :3]",
+        ),
+        "no bias": (" + b", ""),
+        "the first policy's weights": ("W.transpose(1, 2) + b", "W[0].T + b[0]"),
+        "the first policy's bias": (" + b", " + b[0]"),
+        "raw": ("return torch.stack([steer, (gas + 1) / 2, brake.clamp(min=0)], dim=-1)", "return raw"),
+        "gas cut off": ("(gas + 1) / 2", "gas.clamp(min=0)"),
+        "brake moved up": ("brake.clamp(min=0)", "(brake + 1) / 2"),
+        "tanh alone": ("[steer, (gas + 1) / 2, brake.clamp(min=0)]", "[steer, gas, brake]"),
+        "a sigmoid for gas": ("(gas + 1) / 2", "torch.sigmoid(raw[..., 1])"),
+        "sizes of the game": ("3 * x.shape[-1]", "864"),
+        "policies and environments changed": (
+            "brake.clamp(min=0)], dim=-1)",
+            "brake.clamp(min=0)], dim=-1).transpose(0, 1)",
+        ),
+        "what was given is changed": ("x = torch.cat([z, h], dim=-1)", "x = torch.cat([z, h], dim=-1); z *= 2"),
+        "clamp for tanh": ("torch.tanh(raw)", "raw.clamp(-1, 1)"),
+    },
+    "search_diagnosis": {
+        "the ellipses are not looked at": ('"shape kept"', '"noise"'),
+        "a level is overlooked": ('"noise"', '"size kept"'),
+        "the step size is not looked at": ('"control turned round"', '"no selection"'),
+        "an invented fault": ('"noise"', '"too few candidates"'),
+        "a patient left out": (', "C": "shape kept"', ""),
+    },
     "dream_step": {
         "noise dropped": ("+ width * normal", "+ 0 * width * normal"),
         "state not carried": ("h, state = mdnrnn", "h, _ = mdnrnn"),
@@ -189,6 +275,50 @@ MISTAKES = {  # name -> what a line of the solution becomes
         "never is none": ("return math.inf", "return None"),
         "begins below": ("return float(steps[0])", "return 0.0"),
     },
+    "paired_interval": {
+        "unpaired": (
+            "difference[chosen].mean(axis=1)",
+            "ours[chosen].mean(axis=1) - theirs[rng.integers(len(ours), size=chosen.shape)].mean(axis=1)",
+        ),
+        "single differences": ("difference[chosen].mean(axis=1)", "difference[chosen].ravel()"),
+        "standard deviation for the standard error": (
+            "np.percentile(means, [2.5, 97.5])",
+            "difference.mean() + np.array([-1.96, 1.96]) * difference.std()",
+        ),
+        "5 % on each side": ("[2.5, 97.5]", "[5, 95]"),
+        "one side": ("[2.5, 97.5]", "[5, 100]"),
+        "the other side": ("[2.5, 97.5]", "[0, 95]"),
+        "shares for per cent": ("[2.5, 97.5]", "[0.025, 0.975]"),
+        "without repetition": (
+            "rng.integers(len(difference), size=(draws, len(difference)))",
+            "rng.permuted(np.tile(np.arange(len(difference)), (draws, 1)), axis=1)",
+        ),
+        "half of the tracks": ("size=(draws, len(difference))", "size=(draws, len(difference) // 2)"),
+        "theirs minus ours": ("difference = ours - theirs", "difference = theirs - ours"),
+        "the median": ("difference[chosen].mean(axis=1)", "np.median(difference[chosen], axis=1)"),
+        "ours alone": ("difference[chosen].mean", "ours[chosen].mean"),
+        "mean over the wrong axis": ("mean(axis=1)", "mean(axis=0)"),
+        "another generator": ("rng.integers", "np.random.default_rng().integers"),
+        "the means": ("return low, high", "return means"),
+        "upside down": ("return low, high", "return high, low"),
+        "what was given is changed": ("difference = ours - theirs", "ours -= theirs\n    difference = ours"),
+    },
+    "luck_of_the_best": {
+        "the mean left in": (" - scores.mean()", ""),
+        "not sorted": ("np.sort(scores)", "scores"),
+        "sorted the other way": ("np.sort(scores)", "-np.sort(-scores)"),
+        "ranks from 0": ("np.arange(1, len(scores) + 1)", "np.arange(len(scores))"),
+        "one draw": ("share**candidates", "share"),
+        "one draw too many": ("share**candidates", "share ** (candidates + 1)"),
+        "the highest score": ("best_is @ ordered", "ordered[-1]"),
+        "the worst of the draws": ("share**candidates", "1 - (1 - share) ** candidates"),
+        "simulated": (
+            "best_is @ ordered",
+            "np.random.default_rng(0).choice(scores, (100, candidates)).max(axis=1).mean()",
+        ),
+        "a list": ("return best_is @ ordered - scores.mean()", "return [best_is @ ordered - scores.mean()]"),
+        "what was given is changed": ("np.sort(scores)", "scores\n    scores.sort()"),
+    },
     "dream_diagnosis": {
         "a film at rest is overlooked": ('"noise drawn once"', '"temperature near zero"'),
         "jumps are overlooked": ('"memory emptied"', '"steering mirrored"'),
@@ -210,7 +340,7 @@ MISTAKES = {  # name -> what a line of the solution becomes
 
 def written(source: str, name: str):
     """The function that a reader's cell defines."""
-    space = {"torch": torch, "math": math}
+    space = {"torch": torch, "math": math, "np": np}
     exec(source, space)
     return space[name]
 
@@ -321,6 +451,28 @@ def test_lines_above_a_left_over_stub_line_are_an_attempt(text, said, tmp_path, 
         ("prediction_diagnosis", "the histogram is not looked at", "a hump in its middle"),
         ("prediction_diagnosis", "the road is not looked at", "turn round"),
         ("prediction_diagnosis", "the floor is not looked at", "would be the healthy M's"),
+        ("recombine", "the worst for the best", "higher fitness is better"),
+        ("recombine", "not sorted", "aren't sorted"),
+        ("recombine", "weights not normalised", "don't sum to 1"),
+        ("recombine", "weights over all", "all candidates have a say"),
+        ("recombine", "below 0 in the worse half", "cut them off there"),
+        ("recombine", "all equal", "count equally"),
+        ("recombine", "weights turned round", "turned round"),
+        ("recombine", "a list", "the new mean, an array of shape (3,), got list"),
+        ("step_control", "not whitened", "isn't whitened"),
+        ("step_control", "whitened the wrong way", "whitening goes the other way"),
+        ("step_control", "the inverse for its root", "the inverse of its root"),
+        ("step_control", "not in step sizes", "isn't divided by the step size"),
+        ("step_control", "no mueff", "mueff is missing"),
+        ("step_control", "no root", "has no root"),
+        ("step_control", "not turned back", "but not turned back"),
+        ("step_control", "the old path's length", "the old path's length decides"),
+        ("step_control", "a plain average", "see the root in the formula"),
+        ("step_control", "the root of N", "with the root of N"),
+        ("step_control", "sign of the exponent", "are to lengthen it"),
+        ("step_control", "no damping", "the damping isn't used"),
+        ("step_control", "the path alone", "expected two things"),
+        ("search_diagnosis", "the ellipses are not looked at", "tremble there"),
         ("dream_step", "noise dropped", "the noise is dropped"),
         ("dream_step", "noise of one's own", "draw nothing yourself"),
         ("dream_step", "state not carried", "the state that comes back is the one that went in"),
@@ -335,6 +487,46 @@ def test_lines_above_a_left_over_stub_line_are_an_attempt(text, said, tmp_path, 
         ("dream_step", "h alone for the state", "expected two things"),
         ("dream_step", "the LSTM's own axis left in the state", "expected h, a tensor of shape (64, 6), got tensor of"),
         ("dream_step", "the time axis left in", "a tensor of shape (64, 4), got tensor of shape (64, 64, 4)"),
+        ("act_for_all", "h before z", "C reads [z, h]"),
+        ("act_for_all", "column by column", "laid out row by row"),
+        ("act_for_all", "b before W", "b stands behind W"),
+        ("act_for_all", "no bias", "the bias is missing"),
+        ("act_for_all", "the first policy's weights", "with the weights of the first"),
+        ("act_for_all", "the first policy's bias", "has the bias of the first"),
+        ("act_for_all", "raw", "these are the raw actions"),
+        ("act_for_all", "gas cut off", "gas is cut off at zero"),
+        ("act_for_all", "brake moved up", "the brake is moved up"),
+        ("act_for_all", "tanh alone", "by tanh alone"),
+        ("act_for_all", "a sigmoid for gas", "squashed by a sigmoid"),
+        (
+            "act_for_all",
+            "policies and environments changed",
+            "tensor of shape (4, 3, 3), got tensor of shape (3, 4, 3)",
+        ),
+        ("paired_interval", "unpaired", "resampled apart from each other"),
+        ("paired_interval", "single differences", "single differences, not of their mean"),
+        ("paired_interval", "standard deviation for the standard error", "the mean is surer, by the root of N"),
+        ("paired_interval", "5 % on each side", "leave 2.5 % out on each side"),
+        ("paired_interval", "one side", "left out on one side"),
+        ("paired_interval", "the other side", "left out on one side"),
+        ("paired_interval", "shares for per cent", "2.5, not 0.025"),
+        ("paired_interval", "without repetition", "every draw has the same mean"),
+        ("paired_interval", "half of the tracks", "only half as many tracks"),
+        ("paired_interval", "theirs minus ours", "theirs minus ours"),
+        ("paired_interval", "the median", "the interval of the median"),
+        ("paired_interval", "ours alone", "the interval of our mean alone"),
+        ("paired_interval", "another generator", "draw from the rng that is given"),
+        ("paired_interval", "the means", "expected two numbers"),
+        ("paired_interval", "upside down", "low is above high"),
+        ("paired_interval", "what was given is changed", "work on copies"),
+        ("luck_of_the_best", "the mean left in", "how far is it above the mean"),
+        ("luck_of_the_best", "not sorted", "aren't sorted"),
+        ("luck_of_the_best", "ranks from 0", "counted from 0"),
+        ("luck_of_the_best", "one draw", "the luck of a single draw"),
+        ("luck_of_the_best", "one draw too many", "one too high"),
+        ("luck_of_the_best", "the highest score", "three draws often miss it"),
+        ("luck_of_the_best", "the worst of the draws", "not the best"),
+        ("luck_of_the_best", "a list", "expected a number"),
         ("half_life", "never is none", "a curve that stays above the line never ends"),
         ("dream_diagnosis", "a list for a fault", "no fault is called ['memory emptied']"),
     ],
@@ -442,3 +634,31 @@ def test_the_speed_probe_takes_another_definition_of_the_variance():
         assert source.count(right) == 1
         source = source.replace(right, other)
     assert verdict(EXERCISES["speed_probe"], written(source, "speed_probe")) == "right"
+
+
+def test_each_search_of_the_clinic_shows_what_its_fault_is_said_to_show():
+    film = {fault: searching.searched(fault) for fault in ["", *searching.FAULTS] if fault != "ranks turned round"}
+    gap = {fault: one["gap"] for fault, one in film.items()}
+    size = {fault: one["step_size"] for fault, one in film.items()}
+    axes = {fault: np.linalg.eigvalsh(one["covariance"][:30]) for fault, one in film.items()}
+    longest = {fault: np.sqrt(squares[:, 1] / squares[:, 0]).max() for fault, squares in axes.items()}
+    assert gap[""][-1] < 1e-7 and longest[""] > 4
+    frozen = "control turned round"
+    assert size[frozen][:15].max() == size[frozen][0] and size[frozen][20] < 1e-4 and gap[frozen][-1] > 1
+    assert 1e-3 < gap["noise"][-15:].min() and gap["noise"][-15:].max() < 0.1 and longest["noise"] > 4
+    assert longest["shape kept"] == pytest.approx(1) and 1e-3 < gap["shape kept"][-1] < 0.1
+    assert np.ptp(size["size kept"]) == 0 and gap["size kept"][-1] < 1e-6
+    assert gap["no selection"][-1] > 5
+    away = searching.searched("ranks turned round", 10)
+    assert (np.diff(away["gap"][1:]) > 0).all() and away["step_size"][-1] > 50 * away["step_size"][0]
+
+
+def test_the_patients_of_the_search_are_drawn_beside_their_curves():
+    figure, axes = plt.subplots(4, 3)
+    searching.draw_patients(axes)
+    assert [row[0].get_ylabel() for row in axes] == ["healthy", *searching.PATIENTS]
+    for fault, (_, gap, size) in zip(["", *searching.PATIENTS.values()], axes):
+        film = searching.searched(fault)
+        np.testing.assert_array_equal(gap.lines[0].get_ydata(), film["gap"])
+        np.testing.assert_array_equal(size.lines[0].get_ydata(), film["step_size"])
+    plt.close(figure)

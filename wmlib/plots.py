@@ -94,9 +94,8 @@ def _check(alt: str) -> None:
 def frame_rows(rows: Mapping[str, np.ndarray], size: float = 1.0, titles: Sequence[str] = ()) -> Figure:
     """Labelled rows of frames: each value uint8 (N, 64, 64, 3); `size` is a frame's side in inches."""
     columns = max(map(len, rows.values()))
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(size * columns + 0.9, size * len(rows) + 0.25), squeeze=False
-    )
+    figsize = size * columns + 0.9, size * len(rows) + 0.25
+    figure, axes = plt.subplots(len(rows), columns, figsize=figsize, squeeze=False)
     for line, (label, frames) in zip(axes, rows.items()):
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
         for ax, frame in zip(line, frames):
@@ -145,12 +144,27 @@ def plot_evolution(ax: Axes, rows: Sequence[Mapping]) -> None:
     worst, best = np.nanmin(fitness, axis=1), np.nanmax(fitness, axis=1)
     ax.fill_between(generation, worst, best, color=COLOURS["C"], alpha=0.15, lw=0, label="worst to best candidate")
     ax.plot(generation, np.nanmean(fitness, axis=1), color=COLOURS["C"], linestyle="-", label="population's mean")
-    chosen = [row for row in rows if "selection" in row]
-    if chosen:
+    if chosen := [row for row in rows if "selection" in row]:
         x, y = [row["generation"] + 1 for row in chosen], [np.mean(row["selection"]) for row in chosen]
         ax.plot(x, y, "o--", color=COLOURS["real"], markersize=4, label="the distribution's mean on its own tracks")
     ax.set(xlabel="generation", ylabel="return")
     ax.legend()
+
+
+def landscape(heights: np.ndarray, extent: tuple[float, float, float, float], points: np.ndarray) -> Figure:
+    """Heights (N, N) from above, the lowest y first, with contour lines, points (P, 2) and a star at the top.
+
+    extent: x_low, x_high, y_low, y_high.
+    """
+    figure = plt.figure(figsize=(4.2, 4.2), layout="none")
+    ax = figure.add_axes((0.005, 0.005, 0.99, 0.99), xticks=[], yticks=[])
+    ax.imshow(heights, cmap="cividis", extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
+    ax.contour(heights, 9, colors="white", linewidths=0.6, alpha=0.6, extent=extent)
+    low, high = np.array(extent[::2]), np.array(extent[1::2])
+    ax.plot(*np.clip(points, low, high).T, "D", color=COLOURS["C"], markeredgecolor="white", markersize=7)
+    top = np.array(np.unravel_index(heights.argmax(), heights.shape))[::-1] / (len(heights) - 1)
+    ax.plot(*low + top * (high - low), "*", color="#ffd400", markeredgecolor="black", markersize=17)
+    return figure
 
 
 def _flow(size: tuple[float, float], boxes: Mapping[str, tuple], arrows: Sequence[tuple]) -> Figure:

@@ -109,4 +109,5 @@ def expect_diagnosis(found: object, patients: dict[str, str], faults: dict[str, 
 
 
 # Registers them, in this order.
-from wmlib.exercises import variational, clinic, mixture, predicting, dreaming  # noqa: E402, F401, I001
+from wmlib.exercises import variational, clinic, mixture, predicting  # noqa: E402, F401, I001
+from wmlib.exercises import searching, controlling, judging, dreaming  # noqa: E402, F401, I001

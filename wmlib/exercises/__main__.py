@@ -35,8 +35,14 @@ def solutions(name: str, exercises: list[Exercise], metadata: dict) -> dict:
     """The notebook of solutions."""
     advice = "Try first: a check tells you more than a solution does. Each function below is one way among many."
     intro = f"# Solutions to {name}\n\n{advice}"
-    standard = "import math\n\n" if any("math." in exercise.source for exercise in exercises) else ""
-    imports = standard + "import torch\n\nfrom wmlib.exercises import check"
+    sources = "".join(exercise.source for exercise in exercises)
+    libraries = {"np.": "import numpy as np", "torch.": "import torch"}
+    blocks = [
+        ["import math"] if "math." in sources else [],
+        [line for name, line in libraries.items() if name in sources],
+        ["from wmlib.exercises import check"],
+    ]
+    imports = "\n\n".join("\n".join(block) for block in blocks if block)
     body = [cell for exercise in exercises for cell in cells(exercise, exercise.source)]
     all_cells = [_cell("markdown", "intro", intro), _cell("code", "imports", imports), *body]
     return {"cells": all_cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
