@@ -1,7 +1,8 @@
-"""The rules that hold the repository together: one list of versions, layers that import downward, no stray paths."""
+"""The rules that hold the repository together: one list of versions, layers, one map of the course, no stray paths."""
 
 import ast
 import importlib.metadata
+import json
 import re
 import subprocess
 import tomllib
@@ -194,6 +195,139 @@ def may_import(module, other):
 def layer(module):
     """The number of a module's layer, counted from the top, or None."""
     return next((number for number, names in enumerate(LAYERS) if module in names), None)
+
+
+# --- one map of the course ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """What README, CONTRIBUTING and the notebooks say in Markdown, by path."""
+    found = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+    for path in [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks/solutions").glob("*.ipynb")]:
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"]
+        found[path.relative_to(ROOT).as_posix()] = "\n\n".join("".join(cell["source"]) for cell in cells)
+    return found
+
+
+def test_readme_notebook_00_and_the_headers_agree(texts):
+    assert disagreements(texts) == []
+
+
+def test_every_link_leads_to_its_file_and_every_notebook_leads_on(texts):
+    assert dead_ends(texts) == []
+
+
+@pytest.mark.parametrize(
+    "name, said, instead",
+    [
+        ("README.md", " | 40 min |", " | 39 min |"),
+        ("README.md", "[04 · M: a memory that predicts]", "[04 · M: a mind]"),
+        ("README.md", "| 00, A, 01, 02,", "| 00, 01, 02,"),
+        ("notebooks/00_start_here.ipynb", "| can you drive without a dashboard? |", "| can you drive? |"),
+        ("notebooks/00_start_here.ipynb", "(A_refresher.ipynb) | a density", "(02_vae.ipynb) | a density"),
+        ("notebooks/02_vae.ipynb", "# 02 · V", "# 03 · V"),
+        ("notebooks/A_refresher.ipynb", "about 10 seconds to run", "about a minute to run"),
+        (
+            "notebooks/08_dreaming.ipynb",
+            "**Before:** [04](04_mdn_rnn.ipynb)",
+            "**Before:** [07](07_car_racing_agent.ipynb)",
+        ),
+    ],
+)
+def test_a_word_changed_in_one_place_is_noticed(texts, name, said, instead):
+    assert said in texts[name]
+    assert set(disagreements(texts | {name: texts[name].replace(said, instead)})) - set(disagreements(texts))
+
+
+@pytest.mark.parametrize(
+    "name, said, instead",
+    [
+        ("README.md", "](CONTRIBUTING.md)", "](CONTRIBUTORS.md)"),
+        ("notebooks/01_car_racing_and_rollouts.ipynb", "[04](04_mdn_rnn.ipynb)", "[04](06_controller.ipynb)"),
+        ("notebooks/03_mixture_density.ipynb", "[04 · M](", "[04 · Memory]("),
+        ("notebooks/02_vae.ipynb", "**Next:**", "Then"),
+    ],
+)
+def test_a_link_that_leads_astray_is_noticed(texts, name, said, instead):
+    assert said in texts[name]
+    assert set(dead_ends(texts | {name: texts[name].replace(said, instead)})) - set(dead_ends(texts))
+
+
+def disagreements(texts):
+    """Where the tables and routes of README and notebook 00 and the notebooks' own headers differ, a line each."""
+    readme, start = texts["README.md"], texts["notebooks/00_start_here.ipynb"]
+    table, books = rows(readme), {number(name): text for name, text in texts.items() if is_lesson(name)}
+    same = {
+        "the tables of README and notebook 00": table == rows(start),
+        "the routes of README and notebook 00": routes(readme) == routes(start),
+        "README's table and the notebooks that there are": table.keys() == books.keys(),
+    }
+    found = [what for what, fine in same.items() if not fine]
+    for book, (label, file, _, running, reading) in table.items():
+        text, header = books.get(book, ""), books.get(book, "").partition("**Time:**")[2].partition("\n")[0]
+        same = {
+            "title": is_titled(text, label) and number(file) == book,
+            "time to run": f"about {running} to run" in header,
+            "time to read": f"{reading.removesuffix(' min')} minutes to read" in header,
+        }
+        found += [f"the {what} of notebook {book}" for what, fine in same.items() if not fine]
+    for route, stops in routes(readme).items():
+        needs = {stop: re.findall(r"\*\*Before:\*\*([^*]*)", books.get(stop, "")) for stop in stops}
+        for place, stop in enumerate(stops):
+            missing = {number(file) for _, file in links("".join(needs[stop]))} - set(stops[:place])
+            found += [f"{stop} on the route {route!r}: first {other}" for other in sorted(missing)]
+    return found
+
+
+def dead_ends(texts):
+    """Links to no file or to another than they say, and lessons, but for the last, without a next one; a line each."""
+    found = []
+    for name, text in texts.items():
+        for label, target in links(text):
+            aim = ((ROOT / name).parent / target).resolve()
+            there = texts.get(aim.relative_to(ROOT).as_posix(), "")
+            named = re.fullmatch(r"(?:[Nn]otebook )?(\d\d|[A-Z])", label)
+            fine = named[1] == number(target) if named else " · " not in label or is_titled(there, label)
+            found += [] if aim.is_file() and fine else [f"{name}: [{label}]({target})"]
+    lessons = {number(name): text for name, text in texts.items() if is_lesson(name)}
+    last = max(book for book in lessons if book.isdigit())
+    ahead = {book: links(text.rpartition("**Next:**")[2]) for book, text in lessons.items() if "**Next:**" in text}
+    return found + [f"nothing follows notebook {book}" for book in lessons if book != last and not ahead.get(book)]
+
+
+def rows(text):
+    """Number -> the link's text and file, question, time to run and time to read, of each notebook in a table."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.endswith(" min |")]
+    linked = [(*links(line[0])[0], line[1], *line[-2:]) for line in lines]
+    return {number(label): (label, Path(file).name, *rest) for label, file, *rest in linked}
+
+
+def routes(text):
+    """Name -> the numbers of its notebooks, of each route in a table."""
+    lines = re.findall(r"^\| \**([\w ]+?)\** \| [^|]+ \| (00 ?[,→][^|]+) \|$", text, re.MULTILINE)
+    return {name: re.findall(r"\b(\d\d|[A-Z])\b", re.sub(r"\(.*?\)", "", stops)) for name, stops in lines}
+
+
+def links(text):
+    """Text and target of every relative link."""
+    return re.findall(r"\[([^][]*)\]\((?!https?:)([^)#\s]+)", text)
+
+
+def number(name):
+    """The number, or the letter, of a notebook, from its path or its title."""
+    return re.split(r"[_ ]", Path(name).stem)[0]
+
+
+def is_lesson(name):
+    """Whether a path is a notebook of the course, and not one of its solutions."""
+    return Path(name).parent.name == "notebooks"
+
+
+def is_titled(text, label):
+    """Whether a notebook's title is this, or begins so before a colon."""
+    title = text.partition("\n")[0]
+    return title == f"# {label}" or title.startswith(f"# {label}: ")
 
 
 # --- what is committed ----------------------------------------------------------------------------------------------
