@@ -6,13 +6,13 @@ Needs Chromium on the PATH.
 import statistics
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nbformat
 from tqdm import tqdm
 
-from tests.browser import NO_CHROMIUM, browse, find_chromium, open_notebook, run_all, serve, troubles
+from tests.browser import NO_CHROMIUM, browse, find_chromium, run_all, serve, troubles
 
 MOVES = 40
 NOTEBOOK = "bench.ipynb"
@@ -84,18 +84,19 @@ def move(page, name: str, step: int) -> float:
 
 
 @contextmanager
-def shown(*sources: str):
-    """A page of headless Chromium with a notebook of these cells, run."""
+def shown(*sources: str, lab: tuple[str, Path] | None = None):
+    """A page of headless Chromium with a notebook of these cells, run: in a JupyterLab of its own or in `lab`."""
     chromium = find_chromium() or sys.exit(NO_CHROMIUM)
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
-    with tempfile.TemporaryDirectory() as home, serve(Path(home)) as (address, study):
+    with ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        address, study = lab or stack.enter_context(serve(Path(home)))
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), study / NOTEBOOK)
-        with browse(chromium, address) as page:
-            open_notebook(page, NOTEBOOK)
-            run_all(page)
-            if found := troubles(page):
-                sys.exit("\n".join(found))
-            yield page
+        page = stack.enter_context(browse(chromium, address, NOTEBOOK))
+        run_all(page)
+        if found := troubles(page):
+            sys.exit("\n".join(found))
+        yield page
 
 
 def main():

@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
+FIRST = "00_start_here.ipynb"  # the notebook that `course.py open` opens
 PATIENCE = 600  # seconds, for a busy machine
 KERNEL_PATIENCE = 120  # seconds; the server itself gives a kernel 60
 NO_CHROMIUM = "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
@@ -86,15 +87,15 @@ def jupyter_home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def jupyterlab(chromium, jupyter_home):
-    """The address of notebook 00 in a JupyterLab."""
-    with serve(jupyter_home) as (address, _):
-        yield address
+    """A JupyterLab, as `serve` gives it."""
+    with serve(jupyter_home) as lab:
+        yield lab
 
 
 @pytest.fixture
 def page(chromium, jupyterlab):
     """A page of headless Chromium with notebook 00 open."""
-    with browse(chromium, jupyterlab) as page:
+    with browse(chromium, jupyterlab[0]) as page:
         yield page
 
 
@@ -124,16 +125,17 @@ def serve(home):
 
 
 @contextmanager
-def browse(chromium, address):
-    """A page of headless Chromium with notebook 00 open."""
+def browse(chromium, address, name=FIRST):
+    """A page of headless Chromium with this notebook of the reader's copy open."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:  # one per test: its event loop must not outlive the test
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(1000 * PATIENCE)
-        page.goto(address.replace("/lab/", f"/lab/workspaces/{uuid.uuid4().hex}/"))  # without another test's tabs
-        wait_for_kernel(page, "00_start_here.ipynb")
+        workspace = f"/lab/workspaces/{uuid.uuid4().hex}/"  # without another test's tabs
+        page.goto(address.replace("/lab/", workspace).replace(FIRST, name))
+        wait_for_kernel(page, name)
         yield page
         browser.close()
 

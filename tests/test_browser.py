@@ -1,11 +1,11 @@
-"""Every notebook as a reader meets it after `make course`, seen in headless Chromium: opened, run, opened again."""
+"""Every notebook as a reader meets it after `make course`, in headless Chromium: opened; some run and opened again."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from browser import ROOT, browse, faults, open_notebook, reopen, run_all, serve
+from browser import FIRST, ROOT, browse, faults, open_notebook, reopen, run_all, serve
 
 SIZES = {path.name: path.stat().st_size for path in (ROOT / "notebooks").glob("*.ipynb")}
 AT_ONCE = 2  # each kernel has one thread; the largest notebook first, so that none runs alone at the end
@@ -20,6 +20,9 @@ UNNUMBERED = """() => jupyterapp.shell.currentWidget.content.widgets.map(({ mode
     .filter((model) => model.type === "code" && !model.executionCount).map((model) => model.id)"""
 POSTER = f"{PLACE} > img"
 TRUSTED = "() => jupyterapp.shell.currentWidget.content.widgets.every(({ model }) => model.trusted !== false)"
+OPAQUE = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
+    .every((part, i) => i % 4 < 3 || part === 255)"""
+WHERE = "() => [jupyterapp.shell.currentWidget.content.activeCellIndex, document.activeElement.tagName]"
 ALL_LIVE = f"count => document.querySelectorAll('{LIVE}').length === count"
 
 
@@ -35,19 +38,19 @@ def walks(request, chromium, tmp_path_factory):
 
 
 def walk(chromium, address, name):
-    """Open a notebook, run it if it is one of RUN, open it again without its kernel: what is wrong, by stage."""
-    with browse(chromium, address) as page:
-        open_notebook(page, name)
+    """Open a notebook; if it is one of RUN, run it and open it again without its kernel: what is wrong, by stage."""
+    with browse(chromium, address, FIRST if name in RUN else name) as page:
+        if name in RUN:
+            open_notebook(page, name)
         found = {"opened": faults(page)}
         if page.evaluate(TRUSTED):
             found["opened"].append("trusted before it was run")
         widgets = page.locator(PLACE).count()
+        found["opened"] += unposted(page, widgets)
         if name in RUN:
             found |= run(page, name, widgets)
-        reopen(page, name, kernel=False)
-        found["opened again, without its kernel"] = faults(page)
-        if page.locator(POSTER).count() != widgets:
-            found["opened again, without its kernel"].append("a widget's poster is not there")
+            reopen(page, name, kernel=False)
+            found["opened again, without its kernel"] = faults(page) + unposted(page, widgets)
         return found
 
 
@@ -64,6 +67,11 @@ def run(page, name, widgets):
     return found
 
 
+def unposted(page, widgets):
+    """Whether a widget's poster is missing where no kernel has run the widget."""
+    return [] if page.locator(POSTER).count() == widgets else ["a widget's poster is not there"]
+
+
 def unnumbered(page):
     """The cells that did not run to their end."""
     return [f"the cell {name} has no number" for name in page.evaluate(UNNUMBERED)]
@@ -72,6 +80,8 @@ def unnumbered(page):
 def move(page, place):
     """Drive the player or go on in the scrubber until all pictures have changed, or push a slider until some have."""
     place.scroll_into_view_if_needed()
+    if place.locator(".wm-hunt").count():
+        return hunt(page, place)
     before, explorer = place.evaluate(PICTURES), place.locator(".wm-explorer").count()
     if place.locator(".wm-player").count():
         place.get_by_role("button", name="start again").click()
@@ -87,12 +97,37 @@ def move(page, place):
     return [] if kept or not explorer else ["a slider changes the chosen frame too"]
 
 
+def hunt(page, place):
+    """Use up a hunt's clicks, by mouse and by keys, see CMA-ES's points and the landscape, begin another hunt."""
+    canvas, told = (place.locator(name).element_handle() for name in ("canvas", ".wm-told"))
+    says = "([told, words]) => told.textContent.startsWith(words)"
+    for where in ((60, 60), (150, 90), (60, 60)):
+        canvas.click(position=dict(zip("xy", where)))
+    page.wait_for_function(says, arg=[told, "click 3 of "])
+    before = place.bounding_box(), page.evaluate(WHERE)
+    found = ["the landscape is seen before the end"] if canvas.evaluate(OPAQUE) else []
+    for key in ["PageDown", "j", "Shift+Enter", *["ArrowRight", "Enter"] * 15, *["Shift+ArrowDown", "Space"] * 15]:
+        page.keyboard.press(key)  # more than there are clicks
+    page.wait_for_function(says, arg=[told, "CMA-ES, generation 2 of "])
+    page.wait_for_function(says, arg=[told, "you "])
+    page.wait_for_function(OPAQUE, arg=canvas)
+    if (place.bounding_box(), page.evaluate(WHERE)) != before or before[1][1] != "CANVAS":
+        found.append("a hunt's keys or words move the page")
+    place.get_by_role("button", name="again").click()
+    page.wait_for_function("told => told.textContent.includes('clicks:')", arg=told)
+    page.keyboard.press("Enter")
+    page.wait_for_function(says, arg=[told, "click 1 of "])
+    place.get_by_role("button", name="show CMA-ES").press("Enter")
+    page.wait_for_function(OPAQUE, arg=canvas)
+    page.keyboard.press("Escape")
+    return found + ([] if page.evaluate(WHERE)[1] != "CANVAS" else ["Esc does not leave the hunt"])
+
+
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_a_notebook_shows_all_it_has_opened_run_and_opened_again(walks, name):
     found = walks[name].result()
-    assert {"opened", "opened again, without its kernel"} <= found.keys() and not {
-        stage: lines for stage, lines in found.items() if lines
-    }
+    stages = {"opened", "run", "moved", "opened again, without its kernel"} if name in RUN else {"opened"}
+    assert stages <= found.keys() and not {stage: lines for stage, lines in found.items() if lines}
 
 
 def test_a_kernel_starts_without_a_warning(page, jupyter_home):

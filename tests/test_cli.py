@@ -1,19 +1,46 @@
 """Every mistake at the command line gets one clear line, exit status 2, and loses nothing."""
 
 import errno
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from tests import tiny
-from wmlib import checkpoint, cli
+from wmlib import checkpoint, cli, evaluate, parallel
 from wmlib.agent import Agent
 from wmlib.collect import TOGETHER
 from wmlib.config import EVALUATE_SEEDS, QUICK
 from wmlib.data import EpisodeStore, load_episode, open_latents
+from wmlib.envs.vector import VectorEnv
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers():
+    """The commands of these tests share their workers, else each would start its own; one thread trains."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "parallel", SimpleNamespace(use_cluster=parallel.use_cluster, stop=lambda: None))
+        yield
+    parallel.stop()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def short():
+    """Evaluation, in this process, and film end after 60 steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (cli, evaluate):
+            patch.setattr(module, "VectorEnv", lambda make, num_envs, max_steps: VectorEnv(make, num_envs, 60))
+        patch.setattr(evaluate, "run", lambda function, jobs: (function(*job) for job in jobs))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +49,15 @@ def collected(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "run"
     assert cli.main(["collect", "--preset", "tiny", "--run", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(collected, short, tmp_path_factory):
+    """A whole run, made by one command, and what that printed."""
+    folder = shutil.copytree(collected, tmp_path_factory.mktemp("trained") / "run")
+    with redirect_stdout(io.StringIO()) as printed:
+        assert cli.main(["agent", "--preset", "tiny", "--run", str(folder)]) == 0
+    return folder, printed.getvalue()
 
 
 @pytest.fixture
@@ -150,8 +186,6 @@ def test_an_agent_that_is_not_there(capfd, tmp_path):
 def test_tracks_that_a_stage_trains_on_are_refused(capfd, run):
     for part, model in zip(("vae", "mdnrnn"), cli_models()):
         checkpoint.save_weights(run / part, model.state_dict(), {})
-    import torch
-
     checkpoint.save_weights(run / "controller", {"params": torch.zeros(63)}, {})
     line = complaint(capfd, "evaluate", "--agent", str(run), "--episodes", "1", "--first-seed", "7")
     assert f"{EVALUATE_SEEDS.start:,}" in line
@@ -169,8 +203,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(capfd, run, mon
 
 
 def test_an_absent_device_is_named(capfd, run):
-    import torch
-
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
     assert absent in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run), "--device", absent)
 
@@ -180,12 +212,11 @@ def test_json_prints_one_object_last(capfd, run):
     json.loads(capfd.readouterr().out.splitlines()[-1])
 
 
-def test_the_whole_chain_ends_with_a_score_and_a_film(capfd, run, monkeypatch, tmp_path):
+def test_the_whole_chain_ends_with_a_score_and_a_film(capfd, trained, monkeypatch, tmp_path):
+    run, printed = trained
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(cli, "WATCH_FOLDER", tmp_path)
-    assert cli.main(["agent", "--preset", "tiny", "--run", str(run)]) == 0
-    printed = capfd.readouterr().out
     assert "random policy" in printed and "agent" in printed
     result = json.loads((run / "evaluate.json").read_text())
     assert len(result["agent"]["returns"]) == len(result["random_policy"]["returns"]) == 2
@@ -194,7 +225,7 @@ def test_the_whole_chain_ends_with_a_score_and_a_film(capfd, run, monkeypatch, t
     assert (tmp_path / film).read_bytes()[4:8] == b"ftyp"
 
 
-def test_a_preset_without_m_goes_from_v_to_c(capfd, tmp_path):
+def test_a_preset_without_m_goes_from_v_to_c(capfd, short, tmp_path):
     folder = tmp_path / "v_only"
     assert "has no M" in complaint(capfd, "train-mdnrnn", "--preset", "tiny-v-only", "--run", str(folder))
     assert cli.main(["agent", "--preset", "tiny-v-only", "--run", str(folder)]) == 0
@@ -202,15 +233,13 @@ def test_a_preset_without_m_goes_from_v_to_c(capfd, tmp_path):
     assert set(checkpoint.read_json(folder / "evaluate.json")["weights_sha256"]) == {"vae", "controller"}
 
 
-def test_the_first_rounds_agent_drives_behind_the_random_policy(capfd, run, tmp_path, monkeypatch):
+def test_the_first_rounds_agent_drives_behind_the_random_policy(capfd, trained, tmp_path, monkeypatch):
     second = replace(tiny.TINY.collect, first_round="tiny", agent_episodes=TOGETHER + 1)
     monkeypatch.setitem(cli.PRESETS, "second", replace(tiny.TINY, preset="second", collect=second))
     folder, count = tmp_path / "second", tiny.TINY.collect.episodes
     collect = ["collect", "--preset", "second", "--run", str(folder)]
     assert f"run python -m wmlib agent --preset tiny --run {folder / 'first'}" in complaint(capfd, *collect)
-    shutil.copytree(run, folder / "first")
-    for stage in cli.chain(tiny.TINY)[1:]:
-        assert cli.main([stage, "--preset", "tiny", "--run", str(folder / "first")]) == 0
+    run = shutil.copytree(trained[0], folder / "first")
     assert cli.main(collect) == 0
     files = {path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()}
     assert len(files) == count + TOGETHER + 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.explorer import OURS, SETUP, shown
-from browser import open_notebook, troubles
+from browser import browse, troubles
 from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.controller import Controller
@@ -277,19 +277,20 @@ def test_a_bad_question_gets_one_line_and_the_next_an_answer(explorer, sent, bad
     assert len(sent[1][1]) == 2
 
 
-def open_player(page):
-    """Run notebook 01 as far as its player."""
-    open_notebook(page, "01_car_racing_and_rollouts.ipynb")
-    page.evaluate("""async () => {
-        const { content } = jupyterapp.shell.currentWidget;
-        content.activeCellIndex = 0;
-        for (let cell = 0; cell < 4; cell++) await jupyterapp.commands.execute("notebook:run-cell-and-select-next");
-    }""")
-    page.wait_for_function("() => document.querySelector('.wm-line')?.textContent.startsWith('step 0')")
+@pytest.fixture
+def page(chromium, jupyterlab):
+    """A page of headless Chromium with notebook 01, run as far as its player."""
+    with browse(chromium, jupyterlab[0], "01_car_racing_and_rollouts.ipynb") as page:
+        page.evaluate("""async () => {
+            const { content } = jupyterapp.shell.currentWidget;
+            content.activeCellIndex = 0;
+            for (let cell = 0; cell < 4; cell++) await jupyterapp.commands.execute("notebook:run-cell-and-select-next");
+        }""")
+        page.wait_for_function("() => document.querySelector('.wm-line')?.textContent.startsWith('step 0')")
+        yield page
 
 
 def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
-    open_player(page)
     player, line = page.locator(".wm-player"), page.locator(".wm-line")
     canvas = player.locator("canvas")
     before = canvas.evaluate(PIXELS)
@@ -320,7 +321,6 @@ def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
 
 
 def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
-    open_player(page)
     page.evaluate("""() => {
         const send = WebSocket.prototype.send, pressed = /"pressed":\\[(.*?)\\]/;
         WebSocket.prototype.send = function (data) {
@@ -357,9 +357,9 @@ def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
 
 
 @pytest.fixture
-def explorers(chromium):
+def explorers(jupyterlab):
     """A page of headless Chromium with two explorers, painted to the sliders' ends."""
-    with shown(SETUP, OURS, OURS) as page:
+    with shown(SETUP, OURS, OURS, lab=jupyterlab) as page:
         page.wait_for_function(ENDS_PAINTED, arg=32)
         yield page
 
@@ -466,7 +466,6 @@ def test_sliders_show_the_picture_of_their_values_in_order():
 
 
 def test_two_players_on_one_page_drive_apart(page):
-    open_player(page)
     page.evaluate("""async () => {
         jupyterapp.shell.currentWidget.content.activeCellIndex = 2;
         for (const job of ["copy-cell", "paste-cell-below", "run-cell"])

@@ -44,14 +44,9 @@ class Agent:
     """
 
     def __init__(
-        self,
-        vae: VAE,
-        mdnrnn: MDNRNN | None,
-        controller: Controller,
-        params: Tensor,
-        task: Task = get_task(Config.task),
-        reads: str = ControllerConfig.reads,
-    ):
+        self, vae: VAE, mdnrnn: MDNRNN | None, controller: Controller, params: Tensor,
+        task: Task = get_task(Config.task), reads: str = ControllerConfig.reads,
+    ):  # fmt: skip
         self.vae, self.mdnrnn, self.controller, self.task = vae, mdnrnn, controller, task
         self.reads = ControllerConfig(reads).parts
         self.params = torch.atleast_2d(params)
@@ -65,10 +60,8 @@ class Agent:
         agent, folder = load_world_model(folder), resolve(folder)
         params = load_weights(folder / "controller").get("params", torch.empty(0))
         if params.shape != (agent.controller.num_params,):
-            raise ValueError(
-                f"{folder}/controller holds {params.numel()} parameters, expected {agent.controller.num_params}; "
-                "check z_size, hidden_size and what C reads"
-            )
+            sizes = f"{params.numel()} parameters, expected {agent.controller.num_params}"
+            raise ValueError(f"{folder}/controller holds {sizes}; check z_size, hidden_size and what C reads")
         agent.params = params[None]
         return agent
 
@@ -120,9 +113,8 @@ def load_config(folder: str | Path) -> Config:
     """The configuration that a run was made with; FileNotFoundError if the folder holds no run."""
     path = resolve(folder) / "config.json"
     if not path.exists():
-        raise FileNotFoundError(
-            f"{resolve(folder)} holds no run (no config.json); make one with python -m wmlib collect --run {folder}"
-        )
+        command = f"python -m wmlib collect --run {folder}"
+        raise FileNotFoundError(f"{resolve(folder)} holds no run (no config.json); make one with {command}")
     return from_dict(read_json(path))
 
 
@@ -139,18 +131,16 @@ def load_world_model(folder: str | Path) -> Agent:
             load_into(mdnrnn.to_outcome, folder / "outcome")
         check_memory(folder)
     lay_out(vae.encoder)
-    zeros = torch.zeros(1, controller.num_params)
+    zeros = torch.zeros(controller.num_params)
     return Agent(vae, mdnrnn, controller, zeros, get_task(config.task), config.controller.reads)
 
 
 def new_models(config: Config) -> tuple[VAE, MDNRNN | None, Controller]:
     """Untrained V, M and C of the sizes that a configuration names; M is None where it names none."""
     action_size, memory, mdnrnn = get_task(config.task).action_size, config.mdnrnn, None
-    vae = VAE(config.vae.z_size)
+    Z, H = config.vae.z_size, memory.hidden_size if memory else 0
+    vae = VAE(Z)
     if memory:
-        asked = memory.outcome, memory.look_ahead
-        mdnrnn = MDNRNN(vae.z_size, action_size, memory.hidden_size, memory.num_mixtures, *asked)
-    H = memory.hidden_size if memory else 0
-    widths = {"mu": vae.z_size, "z": vae.z_size, "h": H, "c": H}
-    inputs = sum(widths[part] for part in config.controller.parts)
+        mdnrnn = MDNRNN(Z, action_size, H, memory.num_mixtures, memory.outcome, memory.look_ahead)
+    inputs = sum({"mu": Z, "z": Z, "h": H, "c": H}[part] for part in config.controller.parts)
     return vae, mdnrnn, Controller(inputs, action_size, config.controller.bias, config.controller.hidden_size)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
+from torch.nn import Module
+from torch.optim import Adam
 
 from wmlib.config import ROOT
 
@@ -105,29 +107,24 @@ def load_weights(folder: Path) -> dict:
             raise FileNotFoundError(f"{needed} is missing; train this stage first (python -m wmlib --help)")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != read_json(folder / "meta.json").get("weights_sha256"):
-        raise ValueError(
-            f"{path} is truncated or edited: its hash is not the one in meta.json; restore it or train anew"
-        )
+        odd = "truncated or edited: its hash is not the one in meta.json"
+        raise ValueError(f"{path} is {odd}; restore it or train anew")
     return {name: tensor.float() for name, tensor in load(content).items()}
 
 
-def load_into(module: torch.nn.Module, folder: Path) -> None:
+def load_into(module: Module, folder: Path) -> None:
     """Load a folder's weights into a module; ValueError when the sizes don't match."""
     tensors, expected = load_weights(folder), module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "nothing"
         wanted = tuple(expected[name].shape) if name in expected else "nothing"
         if found != wanted:
-            raise ValueError(
-                f"{folder}/weights.safetensors does not fit this {type(module).__name__}: {name} is {found}, "
-                f"expected {wanted}; check z_size and hidden_size"
-            )
+            misfit = f"{folder}/weights.safetensors does not fit this {type(module).__name__}"
+            raise ValueError(f"{misfit}: {name} is {found}, expected {wanted}; check z_size and hidden_size")
     module.load_state_dict(tensors)
 
 
-def save_progress(
-    folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, step: int, seconds: float, data: str = ""
-) -> None:
+def save_progress(folder: Path, module: Module, optimizer: Adam, step: int, seconds: float, data: str = "") -> None:
     """All that continues a training after `step` steps, in one file: weights, Adam's moments, the seconds it took.
 
     data: the hash of what it is trained on.
@@ -140,9 +137,7 @@ def save_progress(
     write_atomically(folder / "progress.safetensors", content + hashlib.sha256(content).digest())
 
 
-def load_progress(
-    folder: Path, module: torch.nn.Module, optimizer: torch.optim.Adam, data: str = ""
-) -> tuple[int, float]:
+def load_progress(folder: Path, module: Module, optimizer: Adam, data: str = "") -> tuple[int, float]:
     """Continue from `save_progress`: fills module and optimizer; returns the steps done and their seconds, or 0, 0.
 
     Raises ValueError for a damaged file, for another module's, and for one of a training on other data.
@@ -157,9 +152,9 @@ def load_progress(
     about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     if about.get("data", data) != data:
         raise ValueError(f"{path} was trained on other data than there is now; delete it to train this stage anew")
+    weights = {name[len("module.") :]: tensor for name, tensor in tensors.items() if name.startswith("module.")}
     try:
-        weights = {name: tensor for name, tensor in tensors.items() if name.startswith("module.")}
-        module.load_state_dict({name.removeprefix("module."): tensor for name, tensor in weights.items()})
+        module.load_state_dict(weights)
     except RuntimeError:
         misfit = f"{path} does not fit this {type(module).__name__}"
         raise ValueError(f"{misfit}; delete it to train this stage from its start") from None

@@ -22,8 +22,9 @@ from wmlib.envs.task import get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.evaluate import evaluate, evaluate_random, summarise
 from wmlib.evolve import evolve, input_hashes
+from wmlib.rollout import rollout
 from wmlib.train import mdnrnn_stage, vae_stage
-from wmlib.video import drive_frames, write_mp4
+from wmlib.video import write_mp4
 
 WATCH_FOLDER = resolve("runs")
 
@@ -68,12 +69,11 @@ def _fail(message: str, status: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m wmlib", description=__doc__)
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
-    devices = ["auto", "cpu", "cuda", "mps"]
     for name, text in STAGES.items():
         add = stages.add_parser(name, help=text, description=text).add_argument
         add("--preset", default="quick", help=f"{', '.join(PRESETS)}: see wmlib/config.py (default: quick)")
         add("--run", help="the folder of the run (default: runs/PRESET)")
-        add("--device", choices=devices, default="auto", help="where V and M are trained")
+        add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where V and M are trained")
         add("--cluster", metavar="ADDRESS", help="a Ray cluster that shares the work (default: this machine's cores)")
         add("--json", action="store_true", help="print one JSON object last")
         if name in ("train-vae", "train-mdnrnn", "agent"):
@@ -88,10 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> dict:
-    if args.stage == "evaluate":
-        return run_evaluate(args)
-    if args.stage == "watch":
-        return run_watch(args)
+    if args.stage in ("evaluate", "watch"):
+        agent = resolve(args.agent or args.run or f"runs/{get_preset(args.preset).preset}")
+        if args.stage == "watch":
+            return run_watch(agent, args.first_seed)
+        return run_evaluate(agent, args.first_seed, args.episodes, keep=not args.agent)
     config = get_preset(args.preset)
     folder = resolve(args.run or f"runs/{config.preset}")
     claim(folder, config)
@@ -103,7 +104,7 @@ def _run(args: argparse.Namespace) -> dict:
         for stage in chain(first):
             run_stage(stage, first, folder / "first", args.device)
     results = {stage: run_stage(stage, config, folder, args.device, args.skip_damaged) for stage in chain(config)}
-    return results | {"evaluate": run_evaluate(_parser().parse_args(["evaluate", "--run", str(folder)]))}
+    return results | {"evaluate": run_evaluate(folder)}
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -128,14 +129,14 @@ def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damage
     if stage not in chain(config):
         raise ValueError(f"the preset {config.preset} has no M; its stages are {', '.join(chain(config))}")
     device, steps_of_m = pick_device(device), config.mdnrnn.steps if config.mdnrnn else 0
-    loops = {
-        "collect": lambda: (collect(config, folder / "episodes"), wanted(config), "episode"),
-        "train-vae": lambda: (vae_stage(config, folder, device, skip_damaged), config.vae.steps, "step"),
-        "train-mdnrnn": lambda: (mdnrnn_stage(config, folder, device, skip_damaged), steps_of_m, "step"),
-        "evolve": lambda: (evolve(config, folder), config.evolve.generations, "generation"),
+    loops = {  # generators, of which only one is ever begun
+        "collect": (collect(config, folder / "episodes"), wanted(config), "episode"),
+        "train-vae": (vae_stage(config, folder, device, skip_damaged), config.vae.steps, "step"),
+        "train-mdnrnn": (mdnrnn_stage(config, folder, device, skip_damaged), steps_of_m, "step"),
+        "evolve": (evolve(config, folder), config.evolve.generations, "generation"),
     }
     require_input(stage, folder, config)
-    return with_bar(stage, *loops[stage]())
+    return with_bar(stage, *loops[stage])
 
 
 def require_input(stage: str, folder: Path, config: Config) -> None:
@@ -196,53 +197,44 @@ def pick_device(name: str) -> str:
     return name
 
 
-def agent_folder(args: argparse.Namespace) -> Path:
-    """The agent that evaluate and watch are about."""
-    return resolve(args.agent or args.run or f"runs/{get_preset(args.preset).preset}")
-
-
-def run_evaluate(args: argparse.Namespace) -> dict:
+def run_evaluate(folder: Path, first: int = EVALUATE_SEEDS.start, episodes: int | None = None, keep=True) -> dict:
     """Score an agent and white noise on the same tracks; a run's result is kept in its evaluate.json."""
-    folder = agent_folder(args)
     config = load_config(folder)
-    episodes, first = args.episodes or config.evaluate.episodes, args.first_seed
+    episodes = episodes or config.evaluate.episodes
     random = with_bar("random policy", evaluate_random(episodes, first, config.task), episodes, "episode")
     scores = with_bar("agent", evaluate(folder, episodes, first), episodes, "episode")
     controller = checkpoint.read_json(folder / "controller" / "meta.json")["weights_sha256"]
-    hashes = input_hashes(folder) | {"controller": controller}
-    result = {"agent": summarise(scores), "random_policy": summarise(random), "first_seed": first}
-    result |= {"weights_sha256": hashes, "commit": checkpoint.commit()}
+    result: dict = {"agent": summarise(scores), "random_policy": summarise(random), "first_seed": first}
+    result |= {"weights_sha256": input_hashes(folder) | {"controller": controller}, "commit": checkpoint.commit()}
     for name in ("random_policy", "agent"):
         found, (low, high) = result[name], result[name]["interval"]
         score = f"{found['mean']:7.1f} ± {found['std']:.1f} over {episodes} unseen tracks"
         print(f"{name.replace('_', ' '):14} {score} (mean within {low:.1f} to {high:.1f})")
-    if not args.agent:
+    if keep:
         checkpoint.write_json(folder / "evaluate.json", result)
     return result
 
 
-def run_watch(args: argparse.Namespace) -> dict:
+def run_watch(folder: Path, seed: int) -> dict:
     """Drive in the game's own window, or write an mp4 where there is no display."""
-    folder = agent_folder(args)
     agent = Agent.load(folder)
     torch.set_num_threads(1)  # a batch of one frame is too small to share
-    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    window = sys.platform in ("win32", "darwin") or bool(display)
+    window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     env = VectorEnv(partial(agent.task.make, "human" if window else "rgb_array"), 1, agent.task.max_steps)
     total, frames = 0.0, []
     with tqdm(total=agent.task.max_steps, desc="watch", unit="step", dynamic_ncols=True) as bar:
-        for picture, tick in drive_frames(agent, env, args.first_seed):
+        for tick in rollout(env, agent, [seed], seed):
             total += tick.reward[0]
             bar.update()
             bar.set_postfix_str(f"return {total:.1f}")
             if not window:
-                frames.append(picture)
+                frames.append(env.view()["pictures"][0])
     env.close()
-    result = {"seed": args.first_seed, "return": float(total)}
+    result: dict = {"seed": seed, "return": float(total)}
     if not window:
-        path = WATCH_FOLDER / f"watch_{folder.name}_{args.first_seed}.mp4"
+        path = WATCH_FOLDER / f"watch_{folder.name}_{seed}.mp4"
         write_mp4(path, frames)
         print(f"no display here: the drive is in {path}")
         result["video"] = str(path)
-    print(f"return {total:.1f} on track {args.first_seed}")
+    print(f"return {total:.1f} on track {seed}")
     return result

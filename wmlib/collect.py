@@ -17,10 +17,11 @@ from wmlib.parallel import run
 from wmlib.rollout import Policy, episodes
 
 TOGETHER = 8  # drives of an agent in one job, so that V sees a batch
+kept_vector = cache(VectorEnv)  # a worker's environments, which take long to make
 
 
 class UniformPolicy:
-    """White noise: every action is drawn evenly from the action space, so a car trembles on one spot."""
+    """White noise: every action is drawn evenly from the action space; a brake that is half on holds a car."""
 
     def __init__(self, task: Task = get_task(Config.task)):
         self.task = task
@@ -37,7 +38,7 @@ class UniformPolicy:
 
 
 class BrownianPolicy:
-    """Slow noise: raw actions wander as an Ornstein-Uhlenbeck process, so a car gets somewhere.
+    """Slow noise: raw actions wander as an Ornstein-Uhlenbeck process, so a car turns.
 
     MEMORY is the part of a raw action that the next step keeps; the process's centre and spread are the task's.
     """
@@ -64,8 +65,7 @@ class BrownianPolicy:
 def random_network(seed: int, config: Config = PAPER) -> Agent:
     """The paper's random policy: V, M and C with Cauchy weights of one random small scale (released code, extract.py).
 
-    Their sizes are config's. That code sets the weights of V and M through a function that divides by 10,000; C's it
-    sets as they are.
+    Their sizes are config's. That code sets V's and M's weights by a function that divides by 10,000, C's as they are.
     """
     vae, mdnrnn, controller = new_models(config)
     rng = np.random.default_rng(seed)
@@ -94,12 +94,11 @@ def collect(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
     First those of the random policy, then those of the first round's agent, which is in RUN/first. Yields the number of
     episodes there are and the last one's metrics: its index, steps and return.
     """
-    store, settings = EpisodeStore(folder), config.collect
-    total = settings.episodes + settings.agent_episodes
+    store, random = EpisodeStore(folder), config.collect.episodes
+    total = random + config.collect.agent_episodes
     seeds = track_seeds(COLLECT_SEEDS, (config.seed,), total)
-    blocks = [range(index, index + 1) for index in range(settings.episodes)]
-    for index in range(settings.episodes, total, TOGETHER):
-        blocks.append(range(index, min(index + TOGETHER, total)))
+    blocks = [range(index, index + 1) for index in range(random)]
+    blocks += [range(index, min(index + TOGETHER, total)) for index in range(random, total, TOGETHER)]
     missing = [block for block in blocks if not all(store.path(index).exists() for index in block)]
     done = total - sum(len(block) for block in missing)
     jobs = [(config, folder, block, seeds[block.start : block.stop]) for block in missing]
@@ -113,12 +112,7 @@ def collect_block(config: Config, folder: Path, block: range, seeds: list[int]) 
     noise = int(np.random.SeedSequence([config.seed, block.start]).generate_state(1)[0])
     random = block.start < config.collect.episodes
     policy = random_policy(config, noise) if random else Agent.load(folder.parent / "first")
-    env = _vector(get_task(config.task), len(block), config.collect.max_steps)
+    env = kept_vector(get_task(config.task).make, len(block), config.collect.max_steps)
     for index, episode in zip(block, episodes(env, policy, seeds, noise)):
         EpisodeStore(folder).save(index, episode)
     return {"episode": index, "steps": len(episode), "return": float(episode.reward.sum())}
-
-
-@cache
-def _vector(task: Task, num_envs: int, max_steps: int) -> VectorEnv:
-    return VectorEnv(task.make, num_envs, max_steps)

@@ -31,10 +31,8 @@ class Controller:
         """
         P, B, F = x.shape
         if params.shape != (P, self.num_params) or F != self.layers[0][0]:
-            raise ValueError(
-                f"controller of {self.num_params} parameters and {self.layers[0][0]} inputs "
-                f"got params {tuple(params.shape)} and x {tuple(x.shape)}"
-            )
+            sizes = f"{self.num_params} parameters and {self.layers[0][0]} inputs"
+            raise ValueError(f"controller of {sizes} got params {tuple(params.shape)} and x {tuple(x.shape)}")
         start = 0
         for index, (inputs, outputs) in enumerate(self.layers):
             x = x if index == 0 else torch.tanh(x)

@@ -40,7 +40,7 @@ class Episode:
     seed: int
 
     def __post_init__(self):
-        _check_lengths(len(self.action), {"observations": len(self.obs)}, len(self.reward))
+        _check_lengths(len(self.action), observations=len(self.obs), rewards=len(self.reward))
 
     def __len__(self) -> int:
         return len(self.action)
@@ -57,18 +57,17 @@ class EncodedEpisode:
     terminated: bool
 
     def __post_init__(self):
-        _check_lengths(len(self.action), {"mu": len(self.mu), "logvar": len(self.logvar)}, len(self.reward))
+        _check_lengths(len(self.action), mu=len(self.mu), logvar=len(self.logvar), rewards=len(self.reward))
 
     def __len__(self) -> int:
         return len(self.action)
 
 
-def _check_lengths(T: int, seen: dict[str, int], rewards: int) -> None:
-    for name, number in seen.items():
-        if number != T + 1:
-            raise ValueError(f"an episode of {T} actions needs {T + 1} {name}, got {number}")
-    if rewards != T:
-        raise ValueError(f"an episode of {T} actions needs {T} rewards, got {rewards}")
+def _check_lengths(T: int, **lengths: int) -> None:
+    for name, number in lengths.items():
+        needed = T if name == "rewards" else T + 1
+        if number != needed:
+            raise ValueError(f"an episode of {T} actions needs {needed} {name}, got {number}")
 
 
 Kind = TypeVar("Kind", Episode, EncodedEpisode)
@@ -82,7 +81,6 @@ class EpisodeStore:
     """A folder of episodes of one kind, one compressed file each; a file is there whole or not at all."""
 
     def __init__(self, folder: Path, kind: type[Episode | EncodedEpisode] = Episode):
-        """kind: Episode, or EncodedEpisode."""
         self.folder, self.kind = Path(folder), kind
 
     def path(self, index: int) -> Path:
@@ -190,10 +188,8 @@ def frame_batches(
             chosen = _chosen(paths, seed, step, number=32)
             drives = [episode.obs for episode in load_episodes(chosen, skip_damaged)]
             if not drives:
-                raise ValueError(
-                    f"all {len(chosen)} episodes drawn from {paths[0].parent} are damaged; "
-                    "delete them and run python -m wmlib collect again"
-                )
+                lost = f"all {len(chosen)} episodes drawn from {paths[0].parent} are damaged"
+                raise ValueError(f"{lost}; delete them and run python -m wmlib collect again")
             frames = np.concatenate(drives)
         rows = np.random.default_rng([seed, step, 1]).integers(len(frames), size=batch_size)
         yield frames[rows]
@@ -224,8 +220,7 @@ def sequence_batches(
     for step in range(first_step, 2**62):
         if step == first_step or step % CHUNK_STEPS == 0:
             drives = [load_episode(path, EncodedEpisode) for path in _chosen(paths, seed, step, number=256)]
-        rng = np.random.default_rng([seed, step, 1])
-        yield _draw_pieces(drives, batch_size, length, rng)
+        yield _draw_pieces(drives, batch_size, length, np.random.default_rng([seed, step, 1]))
 
 
 def _draw_pieces(drives: list[EncodedEpisode], B: int, length: int, rng: np.random.Generator) -> Sequences:

@@ -36,16 +36,9 @@ class DreamEnv(gym.vector.VectorEnv):
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"], "render_fps": 50}
 
     def __init__(
-        self,
-        vae: VAE,
-        mdnrnn: MDNRNN,
-        first_z: np.ndarray | Tensor,
-        num_envs: int = 1,
-        temperature: float = 1.0,
-        max_steps: int | None = None,
-        task: Task = get_task(Config.task),
-        first_state: State | None = None,
-    ):
+        self, vae: VAE, mdnrnn: MDNRNN, first_z: np.ndarray | Tensor, num_envs: int = 1, temperature: float = 1.0,
+        max_steps: int | None = None, task: Task = get_task(Config.task), first_state: State | None = None,
+    ):  # fmt: skip
         """first_z: (N, Z), where dreams may begin; temperature: above 1 for a wilder dream, towards 0 for a sure one.
 
         max_steps: the task's by default. first_state: M's (h, c) just before each first z, each (N, H); without it a
@@ -67,12 +60,11 @@ class DreamEnv(gym.vector.VectorEnv):
             shapes = [tuple(part.shape) for part in self.first_state]
             raise ValueError(f"first_state must be h and c of shape {(N, mdnrnn.hidden_size)}, got {shapes}")
         self.vae, self.mdnrnn, self.num_envs = vae, mdnrnn, num_envs
-        self.max_steps = max_steps or task.max_steps
+        self.max_steps, self.render_mode = max_steps or task.max_steps, "rgb_array"
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (Z,), np.float32)
         self.single_action_space = task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.render_mode = "rgb_array"
         self.noise = [np.random.default_rng() for _ in range(num_envs)]
         self.z = torch.zeros(num_envs, Z)
         self.state: State = mdnrnn.initial_state(num_envs)
@@ -118,10 +110,8 @@ class DreamEnv(gym.vector.VectorEnv):
             before, action = seen[None, :-1], torch.from_numpy(episode.action[None, :t])
             z.append(seen[-1])
             states.append(agent.mdnrnn.memory(before, action)[1] if t else agent.mdnrnn.initial_state(1))
-        h, c = (torch.cat(part) for part in zip(*states))
-        return DreamEnv(
-            agent.vae, agent.mdnrnn, torch.stack(z), num_envs, task=agent.task, first_state=(h, c), **settings
-        )
+        first_z, (h, c) = torch.stack(z), (torch.cat(part) for part in zip(*states))
+        return DreamEnv(agent.vae, agent.mdnrnn, first_z, num_envs, task=agent.task, first_state=(h, c), **settings)
 
     @torch.inference_mode()
     def reset(self, *, seed: int | Sequence[int] | None = None, options: dict | None = None):
@@ -138,10 +128,9 @@ class DreamEnv(gym.vector.VectorEnv):
             start[i] = self.noise[i].integers(len(self.first_z))
         if options and "start" in options:
             start = np.asarray(options["start"])
-            if start.shape != mask.shape or not np.isin(start, np.arange(len(self.first_z))).all():
-                raise ValueError(
-                    f"start must be {self.num_envs} of the places 0 to {len(self.first_z) - 1}, got {start}"
-                )
+            last = len(self.first_z) - 1
+            if start.shape != mask.shape or not np.isin(start, range(last + 1)).all():
+                raise ValueError(f"start must be {self.num_envs} of the places 0 to {last}, got {start}")
         h, c = self.first_state
         self._replace(mask, self.first_z[start], (h[start], c[start]))
         self.steps[mask] = 0

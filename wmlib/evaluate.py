@@ -12,54 +12,48 @@ from wmlib.config import EVALUATE_SEEDS, Config
 from wmlib.envs.task import get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.parallel import run
-from wmlib.rollout import returns
+from wmlib.rollout import Policy, returns
 
+Scores = Iterator[tuple[int, list[float]]]
 TRACKS_PER_JOB = 5
 
 
-def evaluate(folder: Path, episodes: int, first_seed: int = EVALUATE_SEEDS.start) -> Iterator[tuple[int, list[float]]]:
+def evaluate(folder: Path, episodes: int, first_seed: int = EVALUATE_SEEDS.start) -> Scores:
     """Score the agent in `folder` on the official tracks first_seed, first_seed + 1, ..., on all cores.
 
     Yields the number of episodes done and all returns so far, in the order of the seeds.
     Raises ValueError unless the seeds are among those that no stage trains or selects on.
     """
-    Agent.load(folder)  # what is missing or damaged is reported before the work begins
-    yield from _scored(score_agent, folder, episodes, first_seed)
+    agent = Agent.load(folder)  # what is missing or damaged is reported before the work begins
+    yield from _scored(folder, agent.task.name, episodes, first_seed)
 
 
-def evaluate_random(
-    episodes: int, first_seed: int = EVALUATE_SEEDS.start, task: str = Config.task
-) -> Iterator[tuple[int, list[float]]]:
+def evaluate_random(episodes: int, first_seed: int = EVALUATE_SEEDS.start, task: str = Config.task) -> Scores:
     """The same for actions drawn evenly from a task's action space.
 
     It never looks, so the fast environment, equal but for its pixels, gives the official returns.
     """
-    yield from _scored(score_random, task, episodes, first_seed)
+    yield from _scored(None, task, episodes, first_seed)
 
 
-def _scored(score, subject: Path | str, episodes: int, first_seed: int) -> Iterator[tuple[int, list[float]]]:
+def _scored(folder: Path | None, task: str, episodes: int, first_seed: int) -> Scores:
     if episodes < 1 or first_seed not in EVALUATE_SEEDS or first_seed + episodes - 1 not in EVALUATE_SEEDS:
         allowed = f"track seeds from {EVALUATE_SEEDS.start:,} to {EVALUATE_SEEDS.stop - 1:,}"
         raise ValueError(f"evaluation takes at least 1 episode and {allowed}")
     seeds = list(range(first_seed, first_seed + episodes))
     found: list[float] = []
-    for scores in run(score, [(subject, seeds[i : i + TRACKS_PER_JOB]) for i in range(0, episodes, TRACKS_PER_JOB)]):
+    blocks = [seeds[i : i + TRACKS_PER_JOB] for i in range(0, episodes, TRACKS_PER_JOB)]
+    for scores in run(score, [(folder, task, block) for block in blocks]):
         found += scores
         yield len(found), found
 
 
-def score_agent(folder: Path, seeds: list[int]) -> list[float]:
-    """The agent's return on each official track."""
-    agent = Agent.load(folder)
-    env = VectorEnv(agent.task.make_official, len(seeds), agent.task.max_steps)
-    return returns(env, agent, seeds, seeds[0])[0].tolist()
-
-
-def score_random(name: str, seeds: list[int]) -> list[float]:
-    """White noise's return on each track of the task of that name."""
+def score(folder: Path | None, name: str, seeds: list[int]) -> list[float]:
+    """The return on each track: of the agent in a folder on the official ones or, without a folder, of white noise."""
     task = get_task(name)
-    env = VectorEnv(task.make, len(seeds), task.max_steps)
-    return returns(env, UniformPolicy(task), seeds, seeds[0])[0].tolist()
+    policy: Policy = Agent.load(folder) if folder else UniformPolicy(task)
+    env = VectorEnv(task.make_official if folder else task.make, len(seeds), task.max_steps)
+    return returns(env, policy, seeds, seeds[0])[0].tolist()
 
 
 def summarise(scores: list[float]) -> dict:
@@ -67,6 +61,5 @@ def summarise(scores: list[float]) -> dict:
     found = np.asarray(scores)
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(found.tobytes()).digest()[:8], "little"))
     means = rng.choice(found, (10_000, len(found))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    spread = {"mean": found.mean(), "std": found.std(), "interval": [low, high]}
+    spread = {"mean": found.mean(), "std": found.std(), "interval": np.percentile(means, [2.5, 97.5]).tolist()}
     return {"episodes": len(found), **spread, "returns": found.tolist()}

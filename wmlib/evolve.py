@@ -94,8 +94,7 @@ def evolve(config: Config, folder: Path) -> Iterator[tuple[int, dict]]:
         _check_inputs(config, folder)  # V and M may have been changed meanwhile
         search.tell(candidates, standing(fitness, rounds))
         row = {"generation": generation, "fitness": _loggable(fitness), "rounds": rounds.tolist()}
-        row["step_size"] = search.strategy.sigma
-        row["mean_norm"] = float(np.linalg.norm(search.mean))
+        row |= {"step_size": search.strategy.sigma, "mean_norm": float(np.linalg.norm(search.mean))}
         if search.generation % config.evolve.select_every == 0 or search.generation == config.evolve.generations:
             seeds = track_seeds(SELECT_SEEDS, (config.seed,), config.evolve.select_tracks)
             row["selection"] = score_mean(config, folder, search.mean, seeds)
@@ -121,18 +120,16 @@ def replay(config: Config, folder: Path, generations: int | None = None) -> Sear
         search.tell(search.ask(), standing(fitness, rounds))
         met = np.isclose(row["mean_norm"], np.linalg.norm(search.mean), rtol=1e-6, atol=0)
         if row["generation"] != search.generation - 1 or not met:
-            raise ValueError(
-                f"{log} can't be replayed from generation {row['generation']} on: it was edited, or written by another "
-                "version of this package or of cma; restore it or start another run"
-            )
+            why = "it was edited, or written by another version of this package or of cma"
+            lost = f"{log} can't be replayed from generation {row['generation']} on"
+            raise ValueError(f"{lost}: {why}; restore it or start another run")
     return search
 
 
 def scout(config: Config, folder: Path) -> list[int]:
     """The seeds of the hard tracks: out of SCOUTED ones those HARD on which the mean before the finish does worst.
 
-    On most roads the candidates of a late search are equals, and such roads tell nothing. The returns are kept in
-    controller/scouted.jsonl, 128 tracks a line.
+    On most roads a late search's candidates are equals: they tell nothing. controller/scouted.jsonl keeps the returns.
     """
     path = folder / "controller" / "scouted.jsonl"
     seeds = track_seeds(EVOLVE_SEEDS, (config.seed, config.evolve.generations), SCOUTED)  # of no generation
@@ -141,9 +138,8 @@ def scout(config: Config, folder: Path) -> list[int]:
         mean = replay(config, folder, config.evolve.finish_from).mean
         for first in range(len(kept), SCOUTED, 128):
             block = seeds[first : first + 128]
-            found = list(zip(block, score_mean(config, folder, mean, block)))
-            append_line(path, {"tracks": found})
-            kept += found
+            kept += zip(block, score_mean(config, folder, mean, block))
+            append_line(path, {"tracks": kept[first:]})
     return [seed for seed, _ in sorted(kept, key=lambda track: track[1])[:HARD]]
 
 

@@ -83,6 +83,5 @@ class Overlap(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         """Each patch gets the gradient of the place where it was laid."""
-        k, stride = ctx.window
-        windows = gradient.unfold(1, k, stride).unfold(2, k, stride)  # (B, H, W, C, k, k)
+        windows = gradient.unfold(1, *ctx.window).unfold(2, *ctx.window)  # (B, H, W, C, k, k)
         return windows.permute(0, 1, 2, 4, 5, 3).contiguous(), None

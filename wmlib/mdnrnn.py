@@ -36,14 +36,9 @@ class MDNRNN(nn.Module):
     """
 
     def __init__(
-        self,
-        z_size: int = 32,
-        action_size: int = 3,
-        hidden_size: int = 256,
-        num_mixtures: int = 5,
-        outcome: bool = False,
-        look_ahead: int | None = None,
-    ):
+        self, z_size: int = 32, action_size: int = 3, hidden_size: int = 256, num_mixtures: int = 5,
+        outcome: bool = False, look_ahead: int | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.z_size, self.num_mixtures = z_size, num_mixtures
         self.lstm = nn.LSTM(z_size + action_size, hidden_size, batch_first=True)
@@ -71,8 +66,7 @@ class MDNRNN(nn.Module):
 
     def mixture(self, h: Tensor) -> Mixture:
         """The prediction that h holds: h (B, T, H) to a Mixture over z[t+1]."""
-        B, T, _ = h.shape
-        parts = self.to_mixture(h).view(B, T, 3, self.z_size, self.num_mixtures)
+        parts = self.to_mixture(h).unflatten(-1, (3, self.z_size, self.num_mixtures))
         return Mixture(*parts.unbind(dim=2))
 
     def ahead(self, h: Tensor) -> Mixture:
@@ -92,8 +86,7 @@ class MDNRNN(nn.Module):
         """
         if self.to_outcome is None:
             raise ValueError("this M predicts no reward and no end; build and train it with outcome=True")
-        reward, terminated_logit = self.to_outcome(h).unbind(dim=-1)
-        return reward, terminated_logit
+        return self.to_outcome(h).unbind(dim=-1)
 
     def forward(self, z: Tensor, action: Tensor, state: State | None = None) -> tuple[Mixture, State]:
         """`memory` followed by `mixture`: z (B, T, Z), action (B, T, A) to Mixture (B, T, Z, K) and state."""
@@ -122,7 +115,7 @@ def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
 
 
 def mdnrnn_loss(mdnrnn: MDNRNN, sequences: Sequences) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean of -log p(z[t+1]) over latents and real steps (paper, A.2), plus the losses of what else M predicts.
+    """The mean of -log p(z[t+1]), nats a latent, over real steps (paper, A.2), plus the losses of what else M predicts.
 
     sequences: as tensors, z (B, T+1, Z), the others (B, T, ...); steps where the mask is False count nothing.
     Returns the loss and its parts: `nll`; with look_ahead `ahead`, the mean of -log p(z[t + look_ahead]); with outcome
@@ -132,20 +125,16 @@ def mdnrnn_loss(mdnrnn: MDNRNN, sequences: Sequences) -> tuple[Tensor, dict[str,
     real = sequences.mask  # (B, T)
     loss = mixture_nll(mdnrnn.mixture(h), sequences.z[:, 1:])[real].mean()
     parts = {"nll": loss}
-    if mdnrnn.look_ahead is not None:
-        k = mdnrnn.look_ahead
+    if (k := mdnrnn.look_ahead) is not None:
         nll = mixture_nll(mdnrnn.ahead(h[:, : real.shape[1] - k + 1]), sequences.z[:, k:])
         parts["ahead"] = nll[real[:, k - 1 :]].mean()
         loss = loss + parts["ahead"]
     if mdnrnn.to_outcome is not None:
         reward, logit = mdnrnn.outcome(h)
         end, weight = sequences.terminated[real].float(), torch.tensor(END_WEIGHT, device=h.device)
-        outcome = {
-            "reward": (reward - sequences.reward)[real].square().mean(),
-            "terminated": F.binary_cross_entropy_with_logits(logit[real], end, pos_weight=weight),
-        }
-        loss = loss + sum(outcome.values())
-        parts |= outcome
+        parts["reward"] = (reward - sequences.reward)[real].square().mean()
+        parts["terminated"] = F.binary_cross_entropy_with_logits(logit[real], end, pos_weight=weight)
+        loss = loss + (parts["reward"] + parts["terminated"])
     return loss, {name: part.detach() for name, part in parts.items()}
 
 

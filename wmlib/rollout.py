@@ -133,8 +133,7 @@ class Drive:
 
 def record(env: World, policy: Policy, seed: int, policy_seed: int = 0) -> Drive:
     """One whole drive in a vector of one environment, real or dreamt."""
-    (drive,) = drives(env, policy, [seed], policy_seed)
-    return drive
+    return drives(env, policy, [seed], policy_seed)[0]
 
 
 def drives(env: World, policy: Policy, seeds: Sequence[int], policy_seed: int = 0) -> list[Drive]:
@@ -161,8 +160,7 @@ def _codes(states: list, i: int) -> dict[str, np.ndarray]:
     """mu, logvar and z (T, Z), h and c (T+1, H) of one environment, where the policy's state is an agent's."""
     if not hasattr(states[0], "mu"):
         return {}
-    codes = {name: np.stack([getattr(state, name)[i] for state in states]) for name in ("mu", "logvar", "z")}
-    for name in ("h", "c"):
-        after = np.stack([getattr(state, name)[i] for state in states])
-        codes[name] = np.concatenate([np.zeros_like(after[:1]), after])  # an episode begins with an empty memory
+    codes = {name: np.stack([getattr(state, name)[i] for state in states]) for name in ("mu", "logvar", "z", "h", "c")}
+    for name in ("h", "c"):  # an episode begins with an empty memory
+        codes[name] = np.pad(codes[name], ((1, 0), (0, 0)))
     return codes

@@ -7,6 +7,5 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
     """A kernel's messages go out at once; stock lets a small one wait for the next (Nagle), and the player for both."""
 
     def connect(self):
-        """As the stock connection does."""
         self.websocket_handler.set_nodelay(True)
         return super().connect()

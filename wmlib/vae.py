@@ -11,9 +11,8 @@ from wmlib.fast import Conv2d, ConvTranspose2d  # torch.nn's, only faster on few
 
 
 def to_float(obs: np.ndarray) -> Tensor:
-    """Frames as the environment gives them to frames as V reads them.
+    """Frames as the environment gives them, uint8 (B, 64, 64, 3), to those V reads, float32 (B, 3, 64, 64) in [0, 1].
 
-    obs: uint8 (B, 64, 64, 3). Returns float32 (B, 3, 64, 64) in [0, 1].
     Raises ValueError on another shape or dtype.
     """
     if obs.dtype != np.uint8 or obs.ndim != 4 or obs.shape[1:] != (64, 64, 3):

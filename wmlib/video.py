@@ -1,15 +1,11 @@
-"""Small H.264 films: `write_mp4`, and what goes into them."""
+"""Small H.264 films."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-
-from wmlib.agent import Agent
-from wmlib.envs.vector import VectorEnv
-from wmlib.rollout import Tick, rollout
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int = 50) -> None:
@@ -29,9 +25,3 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int = 50) -> None:
     finally:
         writer.close()
         temporary.unlink(missing_ok=True)
-
-
-def drive_frames(agent: Agent, env: VectorEnv, seed: int) -> Iterator[tuple[np.ndarray, Tick]]:
-    """Drive one episode in a vector of one; yields the official picture (400, 600, 3) and the Tick before it."""
-    for tick in rollout(env, agent, [seed], seed):
-        yield np.asarray(env.envs[0].render()), tick

@@ -54,10 +54,8 @@ WHEEL_X = np.tile([-car.WHEEL_W, car.WHEEL_W, car.WHEEL_W, -car.WHEEL_W], 2) * c
 WHEEL_ENDS = [0, 0, 1, 1, 2, 2, 3, 3]  # each corner's of front, back, patch's front, patch's back
 PART_SIZES = [4] * 8 + [len(poly) for poly in HULL_POLYS]
 PART_COLORS = [car.WHEEL_COLOR, car.WHEEL_WHITE] * 4 + [(204, 0, 0)] * 4
-PARTS = [
-    (slice(end - size, end), shown(color))
-    for size, end, color in zip(PART_SIZES, np.cumsum(PART_SIZES), PART_COLORS, strict=True)
-]
+PART_ENDS = np.cumsum(PART_SIZES)
+PARTS = [(slice(end - size, end), shown(color)) for size, end, color in zip(PART_SIZES, PART_ENDS, PART_COLORS)]
 
 
 def preprocess(obs):
@@ -94,9 +92,8 @@ class FastCarRacing(stock.CarRacing):
 
     def telemetry(self):
         """Return what no frame shows: the car's place (2,), speed (units a second) and turning (radians a second)."""
-        hull = self.car.hull
-        moving = {"speed": hull.linearVelocity.length, "turning": hull.angularVelocity}
-        return {"place": np.array(tuple(hull.position)), **moving}
+        hull, place = self.car.hull, np.array(tuple(self.car.hull.position))
+        return {"place": place, "speed": hull.linearVelocity.length, "turning": hull.angularVelocity}
 
     def road_tiles(self):
         """Return the corners of the road's tiles seen from above, float64 (tiles, 4, 2), without the kerbs."""
@@ -116,7 +113,9 @@ class FastCarRacing(stock.CarRacing):
         """Draw the observation, uint8 (64, 64, 3); every other picture is stock's."""
         if mode != "state_pixels" or self.car is None:
             return super()._render(mode)
-        self._repaint_touched()
+        for tile in self.touched:  # in its new shade, but not in the views from above, where it cannot be told
+            cv2.fillConvexPoly(self.levels[0], self.repaints[tile.idx], shown(tile.color), cv2.LINE_8, SHIFT)
+        self.touched.clear()
         zoom = 0.1 * stock.SCALE * max(1 - self.t, 0) + FULL_ZOOM * min(self.t, 1)
         image = self._draw_world(zoom)
         image[CAR_ROWS, CAR_COLS] = self._draw_car(image[CAR_ROWS, CAR_COLS], zoom)
@@ -130,15 +129,8 @@ class FastCarRacing(stock.CarRacing):
         colors = np.array([color for _, color in self.road_poly])
         for mine, painted in zip(self.levels, painted_world(corners.tobytes(), colors.tobytes()), strict=True):
             np.copyto(mine, painted)
-        is_tile = [isinstance(color, np.ndarray) for _, color in self.road_poly]  # a kerb's colour is a tuple
         # Repainted with hard edges, which stay clear of the grass.
-        self.repaints = to_texels(corners[is_tile], sides=1.0, front=0.5, back=0.5)
-
-    def _repaint_touched(self):
-        """Give touched tiles their new shade, but not in the views from above, where it cannot be told."""
-        for tile in self.touched:
-            cv2.fillConvexPoly(self.levels[0], self.repaints[tile.idx], shown(tile.color), cv2.LINE_8, SHIFT)
-        self.touched.clear()
+        self.repaints = to_texels(self.road_tiles(), sides=1.0, front=0.5, back=0.5)
 
     def _draw_world(self, zoom):
         """Return grass and road as the camera sees them, uint8 (84, 96, 4)."""
@@ -146,8 +138,7 @@ class FastCarRacing(stock.CarRacing):
         texels = TEXELS / 2**level
         x, y = self.car.hull.position
         x, y = (x + stock.PLAYFIELD) * texels - 0.5, (y + stock.PLAYFIELD) * texels - 0.5  # cv2 counts from centres
-        cos = math.cos(self.car.hull.angle) * texels / zoom
-        sin = math.sin(self.car.hull.angle) * texels / zoom
+        cos, sin = (turn(self.car.hull.angle) * texels / zoom for turn in (math.cos, math.sin))
         right, up = PIXEL_W / 2 - CAR_X, CAR_Y - PIXEL_H / 2  # the first pixel's centre, seen from the car
         column = cos * PIXEL_W, sin * PIXEL_H, x + cos * right - sin * up
         row = sin * PIXEL_W, -cos * PIXEL_H, y + sin * right + cos * up
@@ -226,9 +217,8 @@ def grass():
     """Return the playfield without a road, uint8 (SIDE, SIDE, 4); it is never written to."""
     texture = np.full((SIDE, SIDE, 4), shown((102, 204, 102)), np.uint8)
     patch = round(stock.GRASS_DIM * TEXELS)
-    for row in range(0, SIDE, 2 * patch):
-        for column in range(0, SIDE, 2 * patch):
-            texture[row : row + patch, column : column + patch] = shown((102, 230, 102))
+    light = np.arange(SIDE) // patch % 2 == 0
+    texture[np.ix_(light, light)] = shown((102, 230, 102))
     return texture
 
 
@@ -289,19 +279,10 @@ def road(frames: np.ndarray) -> np.ndarray:
     return (green - red < 50) & (red > 50)  # grass is (102, 204, 102) and (102, 230, 102), road (102, 102, 102)
 
 
-CAR_RACING = register(
-    Task(
-        name="car_racing",
-        make=FastCarRacing,
-        make_official=make_official,
-        action_space=spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32)),
-        action_names=("steer", "gas", "brake"),
-        squash=squash,
-        steer=steer,
-        noise_mean=(0.0, -0.8, -1.0),
-        noise_spread=(0.4, 0.6, 0.6),
-        landmark=road,
-        step_cost=0.1,
-        max_steps=1_000,
-    )
-)
+CAR_RACING = register(Task(
+    name="car_racing", make=FastCarRacing, make_official=make_official,
+    action_space=spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32)),
+    action_names=("steer", "gas", "brake"), squash=squash, steer=steer,
+    noise_mean=(0.0, -0.8, -1.0), noise_spread=(0.4, 0.6, 0.6),
+    landmark=road, step_cost=0.1, max_steps=1_000,
+))  # fmt: skip

@@ -14,9 +14,8 @@ from gymnasium.vector.utils import batch_space
 class VectorEnv(gym.vector.VectorEnv):
     """B copies of an environment in lock-step, in this process.
 
-    Autoreset is DISABLED: a finished copy ignores its action, repeats its observation and pays 0 until it is reset
-    through `options["reset_mask"]`. A copy is truncated at `max_steps`, or after `patience` steps without a positive
-    reward if patience is given.
+    Autoreset is DISABLED: a finished copy ignores its action, repeats its observation, pays 0 until it is reset through
+    `options["reset_mask"]`. It is truncated at `max_steps`, or after `patience` steps without a positive reward.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}
@@ -94,15 +93,11 @@ def checked_actions(actions: np.ndarray, shape: tuple[int, ...] | None) -> np.nd
 def reset_places(B: int, seed: int | Sequence[int] | None, options: dict | None) -> tuple[np.ndarray, list[int | None]]:
     """Which of B environments to reset, bool (B,), and the seed of each; ValueError for a wrong number of either."""
     mask = np.asarray((options or {}).get("reset_mask", np.ones(B)), bool)
-    seeds: list[int | None]
-    if seed is None:
-        seeds = [None] * B
-    elif isinstance(seed, (int, np.integer)):
-        seeds = [int(seed) + i for i in range(B)]
+    if seed is None or isinstance(seed, (int, np.integer)):
+        seeds = [None if seed is None else int(seed) + i for i in range(B)]
     else:
         seeds = [None if each is None else int(each) for each in seed]
     if len(seeds) != B or mask.shape != (B,):
-        raise ValueError(
-            f"{B} environments got {len(seeds)} seeds and a reset mask of {mask.size}; expected {B} of each"
-        )
+        found = f"{len(seeds)} seeds and a reset mask of {mask.size}"
+        raise ValueError(f"{B} environments got {found}; expected {B} of each")
     return mask, seeds

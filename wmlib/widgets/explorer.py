@@ -22,8 +22,7 @@ class LatentExplorer(Posted, anywidget.AnyWidget):
     frame alone, so that a move costs one decoding.
     """
 
-    _esm = Path(__file__).with_name("explorer.js")
-    _css = Path(__file__).with_name("explorer.css")
+    _esm, _css = Path(__file__).with_name("explorer.js"), Path(__file__).with_name("explorer.css")
     looks = traitlets.Dict().tag(sync=True)
 
     def __init__(

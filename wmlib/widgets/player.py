@@ -1,6 +1,6 @@
 """Games in the reader's own hands: the player, and the player inside M's dream."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import anywidget
@@ -26,28 +26,21 @@ class Player(Posted, anywidget.AnyWidget):
     slow machine plays slower and misses nothing.
     """
 
-    _esm = Path(__file__).with_name("player.js")
-    _css = Path(__file__).with_name("player.css")
+    _esm, _css = Path(__file__).with_name("player.js"), Path(__file__).with_name("player.css")
     label = traitlets.Unicode().tag(sync=True)
     captions = traitlets.List([""]).tag(sync=True)  # of what is shown side by side
     dream = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
-        self,
-        env: VectorEnv | DreamEnv,
-        seeds: Collection[int],
-        poster: Picture,
-        frame: Callable[[np.ndarray], np.ndarray] = lambda obs: obs[0],
-        keep: Path | None = None,
-        task: Task = get_task(Config.task),
-    ):
+        self, env: VectorEnv | DreamEnv, seeds: Collection[int], poster: Picture,
+        keep: Path | None = None, task: Task = get_task(Config.task),
+    ):  # fmt: skip
         """env: a vector of one, of this task; seeds: one a drive, in turn; poster: what is shown where no kernel runs;
-        frame: observations (1, ...) to what the player sees, uint8 (64, 64, 3); keep: a log of finished drives.
+        keep: a log of finished drives.
         """
         super().__init__(label=poster.alt)
         self.env, self.seeds, self.task, self.poster = env, list(seeds), task, poster
-        self.frame, self.keep = frame, keep
-        self.drives = 0
+        self.keep, self.drives = keep, 0
         self.restart()
         self.on_msg(self.answer)
 
@@ -64,10 +57,9 @@ class Player(Posted, anywidget.AnyWidget):
 
     def step(self, pressed: Collection[str]) -> None:
         """One step with these keys down, of left, right, gas and brake; a finished drive is kept and stays as it is."""
-        if self.over:
-            return
-        self.action = self.task.steer(self.action, pressed)
-        self.advance()
+        if not self.over:
+            self.action = self.task.steer(self.action, pressed)
+            self.advance()
 
     def advance(self) -> None:
         """One step of the world under `action`."""
@@ -88,8 +80,7 @@ class Player(Posted, anywidget.AnyWidget):
             self.obey(content)
         except Exception as error:
             self.over = f"this went wrong: {type(error).__name__}: {error}"
-        frames = [np.ascontiguousarray(frame).tobytes() for frame in self.frames()]
-        self.send(self.told() | {"over": self.over, "drive": self.drives}, frames)
+        self.send(self.told() | {"over": self.over, "drive": self.drives}, [frame.tobytes() for frame in self.frames()])
 
     def obey(self, content: dict) -> None:
         """What the browser may ask: `again`, or a step with the keys `pressed`; anything else asks for the frame."""
@@ -104,7 +95,7 @@ class Player(Posted, anywidget.AnyWidget):
 
     def frames(self) -> list[np.ndarray]:
         """What is shown, uint8 (64, 64, 3) each."""
-        return [self.frame(self.obs)]
+        return [self.obs[0]]
 
 
 class DreamPlayer(Player):

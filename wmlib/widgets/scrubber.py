@@ -29,8 +29,7 @@ class Scrubber(Posted, anywidget.AnyWidget):
     What is drawn depends on t, the temperature and the number of the draw alone.
     """
 
-    _esm = Path(__file__).with_name("scrubber.js")
-    _css = Path(__file__).with_name("scrubber.css")
+    _esm, _css = Path(__file__).with_name("scrubber.js"), Path(__file__).with_name("scrubber.css")
     looks = traitlets.Dict().tag(sync=True)
     curves = traitlets.Bytes().tag(sync=True)  # float32 (A + 2, T): the actions, the reward, the return so far
 

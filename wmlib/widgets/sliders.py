@@ -13,12 +13,12 @@ class Sliders(Posted, ipywidgets.VBox):
 
     def __init__(self, draw: Callable[..., Picture], *rows: Sequence[ipywidgets.ValueWidget]):
         self.draw, self.movable = draw, [control for row in rows for control in row]
-        self.view, self.poster = ipywidgets.HTML(), self.drawn()
+        self.poster = self.drawn()
+        self.view = ipywidgets.HTML(self.poster._repr_mimebundle_()["text/html"])
         lines = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]  # narrow pages break a row
         super().__init__([*lines, self.view])
         for control in self.movable:
             control.observe(self.redraw, "value")
-        self.redraw()
 
     def drawn(self) -> Picture:
         """The picture of the present values."""
