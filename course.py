@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 FIRST_NOTEBOOK = "00_start_here.ipynb"
 NEWS = "@jupyterlab/apputils-extension:announcements"  # looks for news and updates on the network
-NEEDED_GB = 6 if platform.system() == "Linux" else 3  # on Linux torch from PyPI brings its GPU libraries along
+NEEDED_GB = (
+    6 if platform.system() == "Linux" else 3
+)  # on Linux torch from PyPI brings its GPU libraries along
 
 
 def install():
@@ -36,7 +38,9 @@ def install():
 def check_machine():
     """Exit with one line if this Python lacks venv or the disk lacks space."""
     if importlib.util.find_spec("ensurepip") is None:
-        sys.exit(f"This Python has no venv module: apt-get install python3.{sys.version_info.minor}-venv")
+        sys.exit(
+            f"This Python has no venv module: apt-get install python3.{sys.version_info.minor}-venv"
+        )
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     if free_gb < NEEDED_GB:
         needed = f".venv needs about {NEEDED_GB} GB (most of it torch)"
@@ -47,7 +51,9 @@ def check_network(python):
     """Exit with one line if pip, as it is configured here, cannot find even a tiny package."""
     pip = [python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps"]
     if not runs(*pip, "--retries", "1", "--timeout", "15", "cycler"):
-        sys.exit("No network: pip reaches no package index. Connect, or set pip's proxy, then run this again.")
+        sys.exit(
+            "No network: pip reaches no package index. Connect, or set pip's proxy, then run this again."
+        )
 
 
 def runs(*command):
@@ -100,7 +106,9 @@ def jupyter_options(study):
         "--log-level=ERROR",
         "--LabApp.log_level=ERROR",
     ]
-    if platform.system() == "Linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if platform.system() == "Linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
         options.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")
@@ -111,7 +119,9 @@ def main():
     """Run the job that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job", choices=["install", "open"])
-    parser.add_argument("--study", type=Path, default=ROOT / "study", help="the reader's copy of the notebooks")
+    parser.add_argument(
+        "--study", type=Path, default=ROOT / "study", help="the reader's copy of the notebooks"
+    )
     arguments = parser.parse_args()
     try:
         if arguments.job == "install":

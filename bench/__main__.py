@@ -26,5 +26,9 @@ if __name__ == "__main__":  # the workers that a benchmark starts import this fi
             "cores": parallel.cores(),
             "python": platform.python_version(),
         }
-        about = {"command": f"python -m bench {args.name}", "commit": checkpoint.commit(), **machine}
+        about = {
+            "command": f"python -m bench {args.name}",
+            "commit": checkpoint.commit(),
+            **machine,
+        }
         checkpoint.write_json(resolve(f"data/results/bench_{args.name}.json"), about | results)

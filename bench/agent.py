@@ -23,7 +23,9 @@ GOAL = 900  # the score of the mean on selection tracks whose moment is asked fo
 
 def lines(path: Path) -> list[dict]:
     """The whole lines of a log that another process is writing."""
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+    )
 
 
 def share(config: Config, folder: Path, stage: str) -> float:
@@ -49,7 +51,16 @@ def stages() -> Iterator[tuple[str, Config, Path, str]]:
 
 def watch(seen: dict) -> None:
     """Start the command, note what is done, and kill it in the middle of a stage that was not interrupted yet."""
-    command = [sys.executable, "-m", "wmlib", "agent", "--preset", "laptop", "--run", "runs/bench_agent"]
+    command = [
+        sys.executable,
+        "-m",
+        "wmlib",
+        "agent",
+        "--preset",
+        "laptop",
+        "--run",
+        "runs/bench_agent",
+    ]
     process, last = subprocess.Popen(command, cwd=ROOT), time.time()
     try:
         while process.poll() is None:
@@ -67,7 +78,10 @@ def watch(seen: dict) -> None:
                 if "selection" in row and str(row["generation"] + 1) not in seen["scores"]:
                     found = np.array(row["selection"])
                     about = {"mean": found.mean(), "std": found.std(), "worst": found.min()}
-                    seen["scores"][str(row["generation"] + 1)] = {"seconds": seen["seconds"], **about}
+                    seen["scores"][str(row["generation"] + 1)] = {
+                        "seconds": seen["seconds"],
+                        **about,
+                    }
             write_json(RUN.with_name("bench_agent.json"), seen)
     finally:
         process.kill()
@@ -79,7 +93,9 @@ def main() -> dict:
     """Print when each stage was done and when the mean reached GOAL."""
     kept = RUN.with_name("bench_agent.json")
     seen = (
-        read_json(kept) if RUN.exists() and kept.exists() else {"seconds": 0.0, "done": {}, "killed": [], "scores": {}}
+        read_json(kept)
+        if RUN.exists() and kept.exists()
+        else {"seconds": 0.0, "done": {}, "killed": [], "scores": {}}
     )
     while not (RUN / "evaluate.json").exists():
         watch(seen)
@@ -90,4 +106,8 @@ def main() -> dict:
     when = f"after {reached[0] / 60:.1f} minutes" if reached else "never"
     print(f"a mean of {GOAL} on the selection's tracks: {when}")
     agent = read_json(RUN / "evaluate.json")["agent"]
-    return seen | {"goal": GOAL, "seconds_to_goal": reached[0] if reached else None, "evaluate": agent}
+    return seen | {
+        "goal": GOAL,
+        "seconds_to_goal": reached[0] if reached else None,
+        "evaluate": agent,
+    }

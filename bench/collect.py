@@ -55,5 +55,7 @@ def main():
     for name, rate in medians.items():
         print(f"{name:8}{rate:9.0f} frames/s")
     ratio = statistics.median(ours / script for ours, script in zip(rates["ours"], rates["script"]))
-    print(f"ours, on {parallel.cores()} cores, collects {ratio:.1f} times as fast (median of {ROUNDS} rounds)")
+    print(
+        f"ours, on {parallel.cores()} cores, collects {ratio:.1f} times as fast (median of {ROUNDS} rounds)"
+    )
     return {"rounds": ROUNDS, "frames_per_s": medians, "ours_times_as_fast_as_script": ratio}

@@ -17,7 +17,12 @@ from wmlib.rollout import Policy, World
 from wmlib.vae import to_float
 
 FOLDER = "data/pretrained/car_racing"
-ROUNDS, REAL, DREAMT, STEPS = 20, 32, (32, 256), 20  # in a round each world takes so many steps, all drives at once
+ROUNDS, REAL, DREAMT, STEPS = (
+    20,
+    32,
+    (32, 256),
+    20,
+)  # in a round each world takes so many steps, all drives at once
 EPISODE = 10 * STEPS  # all start again after so many
 
 
@@ -59,6 +64,8 @@ def main() -> dict:
     (base, *others), ratios = rates, {}
     print(f"{base:20}{medians[base]:9.0f} steps a second")
     for name in others:
-        ratios[name] = statistics.median(ours / theirs for ours, theirs in zip(rates[name], rates[base]))
+        ratios[name] = statistics.median(
+            ours / theirs for ours, theirs in zip(rates[name], rates[base])
+        )
         print(f"{name:20}{medians[name]:9.0f} steps a second, {ratios[name]:.1f} times as many")
     return {"rounds": ROUNDS, "steps_per_second": medians, "times_as_many_as_real": ratios}

@@ -19,7 +19,11 @@ from wmlib.rollout import returns
 from wmlib.vae import to_float
 
 DRIVERS, NOISE = 48, 0.15  # the last driver's noise; C's own weights are about 0.1 wide
-DRIVES, DREAMS, AT_ONCE = 4, 16, 12  # tracks and dreams for each driver; drivers on the road together
+DRIVES, DREAMS, AT_ONCE = (
+    4,
+    16,
+    12,
+)  # tracks and dreams for each driver; drivers on the road together
 TEMPERATURES = (0.1, 0.3, 0.65, 1.0, 1.5)
 RESAMPLES = 2_000
 
@@ -37,13 +41,18 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
 def interval(one: np.ndarray, other: np.ndarray) -> list[float]:
     """Where nine tenths of the correlations lie when the drivers are drawn anew."""
     rng = np.random.default_rng(0)
-    drawn = [spearman(one[rows], other[rows]) for rows in rng.integers(len(one), size=(RESAMPLES, len(one)))]
+    drawn = [
+        spearman(one[rows], other[rows])
+        for rows in rng.integers(len(one), size=(RESAMPLES, len(one)))
+    ]
     return np.quantile(drawn, [0.05, 0.95]).tolist()
 
 
 def team(agent: Agent, params: torch.Tensor) -> Agent:
     """Drivers that share V and M: params (P, N)."""
-    return Agent(agent.vae, agent.mdnrnn, agent.controller, params, agent.task, " ".join(agent.reads))
+    return Agent(
+        agent.vae, agent.mdnrnn, agent.controller, params, agent.task, " ".join(agent.reads)
+    )
 
 
 @torch.inference_mode()
@@ -53,23 +62,38 @@ def main() -> dict:
     noise = torch.randn(DRIVERS, agent.params.shape[1], generator=torch.Generator().manual_seed(0))
     params = agent.params + torch.linspace(0, NOISE, DRIVERS)[:, None] * noise
     env, tracks = VectorEnv(CAR_RACING.make, AT_ONCE * DRIVES, 1_000), TRACKS[:DRIVES]
-    driven = [returns(env, team(agent, some), tracks * len(some))[0] for some in params.split(AT_ONCE)]
+    driven = [
+        returns(env, team(agent, some), tracks * len(some))[0] for some in params.split(AT_ONCE)
+    ]
     real = np.concatenate(driven).reshape(DRIVERS, DRIVES)
     first_z, _ = agent.vae.encode(to_float(env.reset(seed=TRACKS[0])[0]))
-    means, halves = real.mean(axis=1), spearman(real[:, ::2].mean(axis=1), real[:, 1::2].mean(axis=1))
-    print(f"real returns from {means.min():.0f} to {means.max():.0f}; two tracks and the other two agree {halves:.2f}")
+    means, halves = (
+        real.mean(axis=1),
+        spearman(real[:, ::2].mean(axis=1), real[:, 1::2].mean(axis=1)),
+    )
+    print(
+        f"real returns from {means.min():.0f} to {means.max():.0f}; two tracks and the other two agree {halves:.2f}"
+    )
     results: dict = {"drivers": DRIVERS, "noise": NOISE, "tracks": tracks, "dreams_each": DREAMS}
     results |= {"real": means.tolist(), "spearman_of_halves": halves, "dreams": {}}
     for temperature in TEMPERATURES:
         dream = DreamEnv(agent.vae, agent.mdnrnn, first_z, DRIVERS * DREAMS, temperature)
-        found, _ = returns(dream, DreamPolicy(team(agent, params), dream), list(range(DREAMS)) * DRIVERS)
+        found, _ = returns(
+            dream, DreamPolicy(team(agent, params), dream), list(range(DREAMS)) * DRIVERS
+        )
         dreamt = found.reshape(DRIVERS, DREAMS).mean(axis=1)
-        row = {"returns": dreamt.tolist(), "spearman": spearman(means, dreamt), "interval_90": interval(means, dreamt)}
+        row = {
+            "returns": dreamt.tolist(),
+            "spearman": spearman(means, dreamt),
+            "interval_90": interval(means, dreamt),
+        }
         low, high = row["interval_90"]
         agreement = f"orders agree {row['spearman']:.2f} ({low:.2f} to {high:.2f})"
         print(f"temperature {temperature:4}: the shipped C is paid {dreamt[0]:5.0f}; {agreement}")
         results["dreams"][str(temperature)] = row
     parts = ("vae", "mdnrnn", "controller", "outcome")
     return {
-        "weights_sha256": {part: file_hash(resolve(FOLDER) / part / "weights.safetensors") for part in parts}
+        "weights_sha256": {
+            part: file_hash(resolve(FOLDER) / part / "weights.safetensors") for part in parts
+        }
     } | results

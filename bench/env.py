@@ -40,7 +40,9 @@ def contestants():
 def brownian(rng, steps):
     """Return a wandering driver's actions, float32 (steps, 3)."""
     steer, gas, brake = np.cumsum(0.1 * rng.normal(size=(3, steps)), axis=1)
-    return np.stack([np.sin(steer), 0.5 + 0.5 * np.sin(gas), 0.2 + 0.2 * np.sin(brake)], 1).astype(np.float32)
+    return np.stack([np.sin(steer), 0.5 + 0.5 * np.sin(gas), 0.2 + 0.2 * np.sin(brake)], 1).astype(
+        np.float32
+    )
 
 
 def timed(call, *args, **kwargs):
@@ -77,11 +79,22 @@ def main():
     }
     for name in envs:
         median, reset = statistics.median(steps[name]), statistics.median(resets[name])
-        print(f"{name:8}{1 / median:9.0f} steps/s{median * 1e3:9.3f} ms a step{reset * 1e3:8.1f} ms a reset")
+        print(
+            f"{name:8}{1 / median:9.0f} steps/s{median * 1e3:9.3f} ms a step{reset * 1e3:8.1f} ms a reset"
+        )
         results["seconds_a_step"][name], results["seconds_a_reset"][name] = median, reset
     for name in [name for name in envs if name != "ours"]:
-        ratio = statistics.median(theirs / ours for theirs, ours in zip(steps[name], steps["ours"], strict=True))
-        print(f"ours is {ratio:.1f} times as fast as {name} (median over {ROUNDS} rounds of {STEPS} steps)")
+        ratio = statistics.median(
+            theirs / ours for theirs, ours in zip(steps[name], steps["ours"], strict=True)
+        )
+        print(
+            f"ours is {ratio:.1f} times as fast as {name} (median over {ROUNDS} rounds of {STEPS} steps)"
+        )
         results["ours_times_as_fast_as"][name] = ratio
-    print(f"mean absolute pixel error against stock: {np.mean(errors):.2f} of 255, worst frame {max(errors):.2f}")
-    return results | {"pixel_error_mean": float(np.mean(errors)), "pixel_error_worst_frame": float(max(errors))}
+    print(
+        f"mean absolute pixel error against stock: {np.mean(errors):.2f} of 255, worst frame {max(errors):.2f}"
+    )
+    return results | {
+        "pixel_error_mean": float(np.mean(errors)),
+        "pixel_error_worst_frame": float(max(errors)),
+    }

@@ -36,7 +36,11 @@ class OriginV(nn.Module):
         super().__init__()
         widths = [3, 32, 64, 128, 256]
         pairs = zip(widths[:-1], widths[1:])
-        layers = [layer for a, b in pairs for layer in (nn.Conv2d(a, b, 4, stride=2, padding=1), nn.ReLU())]
+        layers = [
+            layer
+            for a, b in pairs
+            for layer in (nn.Conv2d(a, b, 4, stride=2, padding=1), nn.ReLU())
+        ]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4096, 64))
 
     def forward(self, obs: np.ndarray) -> torch.Tensor:
@@ -80,7 +84,10 @@ def main() -> dict:
     """Print both rates, round by round, and their ratio."""
     config = load_config(FOLDER)
     config = replace(
-        config, evolve=replace(LAPTOP.evolve, max_steps=STEPS, first_steps=None, growth=None, patience=None)
+        config,
+        evolve=replace(
+            LAPTOP.evolve, max_steps=STEPS, first_steps=None, growth=None, patience=None
+        ),
     )
     settings, mean = config.evolve, Agent.load(FOLDER).params[0].numpy().astype(float)
     env, v, m = gym.make("CarRacing-v3", render_mode="rgb_array"), OriginV(), OriginM()
@@ -97,8 +104,16 @@ def main() -> dict:
             if number > 0:  # the first round starts the workers and makes the worlds
                 rates["origin"].append(steps / theirs)
                 rates["ours"].append(drives(settings) * STEPS / ours)
-                print(f"origin {rates['origin'][-1]:7.1f}   ours {rates['ours'][-1]:7.1f} steps a second", flush=True)
+                print(
+                    f"origin {rates['origin'][-1]:7.1f}   ours {rates['ours'][-1]:7.1f} steps a second",
+                    flush=True,
+                )
     parallel.stop()
     ratio = statistics.median(rates["ours"]) / statistics.median(rates["origin"])
     print(f"ours takes {ratio:.1f} times as many steps a second")
-    return {"steps": STEPS, "drives_in_a_generation": drives(settings), "steps_per_second": rates, "ratio": ratio}
+    return {
+        "steps": STEPS,
+        "drives_in_a_generation": drives(settings),
+        "steps_per_second": rates,
+        "ratio": ratio,
+    }

@@ -24,7 +24,10 @@ from wmlib.rollout import Drive, drives
 from wmlib.vae import to_uint8
 
 STEPS = (1, 2, 3, 5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200)
-STARTS, SKIP = 12, 60  # moments of each drive; its first steps, while the camera comes down, are left out
+STARTS, SKIP = (
+    12,
+    60,
+)  # moments of each drive; its first steps, while the camera comes down, are left out
 TEMPERATURES = (0.1, 0.3, 0.65, 1.0, 1.5)
 BRAKE, LONG = np.float32([0, 0, 1]), (0, 50, 100, 200, 500, 1_000)
 LOOK = 10  # steps from one look at the road to the next
@@ -36,26 +39,48 @@ class Places:
 
     def __init__(self, agent: Agent, found: list[Drive]):
         rng, T = np.random.default_rng(0), max(STEPS)
-        chosen = [(d, t) for d in found for t in sorted(rng.choice(np.arange(SKIP, len(d) - T), STARTS, replace=False))]
+        chosen = [
+            (d, t)
+            for d in found
+            for t in sorted(rng.choice(np.arange(SKIP, len(d) - T), STARTS, replace=False))
+        ]
         self.agent, self.drive = agent, np.repeat(np.arange(len(found)), STARTS)
         codes = {id(drive): encoded(agent, drive) for drive in found}
         self.z = torch.from_numpy(np.stack([codes[id(drive)][t] for drive, t in chosen]))  # (N, Z)
-        self.state = self._remembered([(codes[id(drive)][:t], drive.action[:t]) for drive, t in chosen])
-        self.action = np.stack([drive.action[t : t + T] for drive, t in chosen], axis=1)  # (T, N, A)
-        self.frames = {k: np.stack([drive.frames[t + k] for drive, t in chosen]) for k in (0, *STEPS)}
+        self.state = self._remembered(
+            [(codes[id(drive)][:t], drive.action[:t]) for drive, t in chosen]
+        )
+        self.action = np.stack(
+            [drive.action[t : t + T] for drive, t in chosen], axis=1
+        )  # (T, N, A)
+        self.frames = {
+            k: np.stack([drive.frames[t + k] for drive, t in chosen]) for k in (0, *STEPS)
+        }
         self.codes = {
-            k: torch.from_numpy(np.stack([codes[id(d)][min(t + k, len(d) - 1)] for d, t in chosen])) for k in STEPS
+            k: torch.from_numpy(np.stack([codes[id(d)][min(t + k, len(d) - 1)] for d, t in chosen]))
+            for k in STEPS
         }
 
     def _remembered(self, before: list[tuple[np.ndarray, np.ndarray]]) -> State:
-        parts = [self.agent.mdnrnn.memory(torch.from_numpy(z)[None], torch.from_numpy(a)[None])[1] for z, a in before]
+        parts = [
+            self.agent.mdnrnn.memory(torch.from_numpy(z)[None], torch.from_numpy(a)[None])[1]
+            for z, a in before
+        ]
         h, c = (torch.cat(part) for part in zip(*parts))
         return h, c
 
     def dream(self, temperature: float) -> DreamEnv:
         """One dream at each place."""
         N = len(self.z)
-        env = DreamEnv(self.agent.vae, self.agent.mdnrnn, self.z, N, temperature, 10_000, first_state=self.state)
+        env = DreamEnv(
+            self.agent.vae,
+            self.agent.mdnrnn,
+            self.z,
+            N,
+            temperature,
+            10_000,
+            first_state=self.state,
+        )
         env.reset(seed=0, options={"start": np.arange(N)})
         return env
 
@@ -77,7 +102,9 @@ def compared(places: Places, frames: dict[int, np.ndarray]) -> dict[str, list[fl
     rows: dict[str, list[float]] = {"overlap": [], "standard_error": [], "squared_error": []}
     for step in STEPS:
         overlap = CAR_RACING.overlap(frames[step], places.frames[step])
-        each = np.array([overlap[places.drive == drive].mean() for drive in np.unique(places.drive)])
+        each = np.array(
+            [overlap[places.drive == drive].mean() for drive in np.unique(places.drive)]
+        )
         rows["overlap"].append(float(overlap.mean()))
         rows["standard_error"].append(float(each.std(ddof=1) / np.sqrt(len(each))))
         gap = frames[step].astype(float) - places.frames[step]
@@ -109,7 +136,12 @@ def table(places: Places) -> dict:
     found = {name: compared(places, frames) for name, frames in rows.items()}
     best, chance = (np.mean(found[name]["overlap"]) for name in ("V alone", "another moment"))
     lives = {name: half_life(row["overlap"], (best + chance) / 2) for name, row in found.items()}
-    return {"places": len(places.z), "half": float((best + chance) / 2), "half_life": lives, "rows": found}
+    return {
+        "places": len(places.z),
+        "half": float((best + chance) / 2),
+        "half_life": lives,
+        "rows": found,
+    }
 
 
 def on_road(frames: np.ndarray) -> np.ndarray:
@@ -117,7 +149,9 @@ def on_road(frames: np.ndarray) -> np.ndarray:
     return road(frames[:, *CAR]).mean(axis=(1, 2)) > 0.5
 
 
-def followed(places: Places, temperature: float, choose: Callable[[DreamEnv], np.ndarray]) -> dict[str, list[float]]:
+def followed(
+    places: Places, temperature: float, choose: Callable[[DreamEnv], np.ndarray]
+) -> dict[str, list[float]]:
     """Dreams under a policy: at each of LONG the share with road around the car, then and at every look before, and how
     much a frame changes in one step.
     """
@@ -157,13 +191,26 @@ def main() -> dict:
     """Print both tables and what becomes of dreams that are driven on."""
     agent = Agent.load(FOLDER)
     agent.mdnrnn.to_outcome = None  # here no dream ends
-    results: dict = {part: file_hash(resolve(FOLDER) / part / "weights.safetensors") for part in ("vae", "mdnrnn")}
-    results = {"weights_sha256": results, "steps": STEPS, "drives": {}, "long": LONG, "driven_on": {}}
+    results: dict = {
+        part: file_hash(resolve(FOLDER) / part / "weights.safetensors")
+        for part in ("vae", "mdnrnn")
+    }
+    results = {
+        "weights_sha256": results,
+        "steps": STEPS,
+        "drives": {},
+        "long": LONG,
+        "driven_on": {},
+    }
     for name, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
         found = drives(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
-        places = Places(agent, [drive for drive in found if len(drive) > SKIP + max(STEPS) + STARTS])
+        places = Places(
+            agent, [drive for drive in found if len(drive) > SKIP + max(STEPS) + STARTS]
+        )
         results["drives"][name] = found = table(places)
-        print(f"{name} drives, {found['places']} places; the road's overlap, half-way at {found['half']:.2f}")
+        print(
+            f"{name} drives, {found['places']} places; the road's overlap, half-way at {found['half']:.2f}"
+        )
         print(f"  {'after':18}" + "".join(f"{step:6}" for step in STEPS) + "  half-life")
         for row, values in found["rows"].items():
             life = found["half_life"][row]
@@ -173,9 +220,14 @@ def main() -> dict:
             followed_by = {"C": lambda env: DreamPolicy(agent, env).act(env.z.numpy(), None)[0]}
             followed_by["the brake"] = lambda env: np.tile(BRAKE, (env.num_envs, 1))
             for who, choose in followed_by.items():
-                results["driven_on"][who] = rows = {t: followed(places, t, choose) for t in TEMPERATURES}
+                results["driven_on"][who] = rows = {
+                    t: followed(places, t, choose) for t in TEMPERATURES
+                }
                 for temperature, row in rows.items():
-                    print(f"  {who} at {temperature}: " + ", ".join(f"{k} {np.round(v, 2)}" for k, v in row.items()))
+                    print(
+                        f"  {who} at {temperature}: "
+                        + ", ".join(f"{k} {np.round(v, 2)}" for k, v in row.items())
+                    )
     results["real_brake"] = braked(TRACKS, agent)
     print(f"  the brake, really: change {np.round(results['real_brake'], 2)}")
     return results

@@ -29,8 +29,16 @@ ROUNDS = 5
 A, K = 3, LAPTOP_M.num_mixtures  # the script's too
 SIZES = {"the paper's": (32, 256), "the script's": (16, 64)}  # Z and H
 BATCH = LAPTOP_M.batch_size, LAPTOP_M.sequence_length
-SCRIPT_BATCH, SCRIPT_LEARNING_RATE = (32, 4), 1e-4  # its drives have 5 frames, so 4 steps to predict
-STEPS = {"script": 1, "script, its own batch": 20, "plain": 4, "ours": 8}  # of the optimiser, in a round
+SCRIPT_BATCH, SCRIPT_LEARNING_RATE = (
+    (32, 4),
+    1e-4,
+)  # its drives have 5 frames, so 4 steps to predict
+STEPS = {
+    "script": 1,
+    "script, its own batch": 20,
+    "plain": 4,
+    "ours": 8,
+}  # of the optimiser, in a round
 
 
 class PlainMDNRNN(nn.Module):
@@ -67,10 +75,16 @@ def script_loss(outputs: Tensor, target: Tensor) -> Tensor:
 def plain_loss(outputs: Tensor, target: Tensor) -> Tensor:
     """The mean of -log p(z[t+1]) of a latent by torch's own mixture: outputs (B, T, 3 Z K), target (B, T, Z)."""
     logits, mu, logsigma = outputs.view(*target.shape, 3, -1).unbind(dim=-2)
-    return -MixtureSameFamily(Categorical(logits=logits), Normal(mu, logsigma.exp())).log_prob(target).mean()
+    return (
+        -MixtureSameFamily(Categorical(logits=logits), Normal(mu, logsigma.exp()))
+        .log_prob(target)
+        .mean()
+    )
 
 
-def plain_loop(model: PlainMDNRNN, loss_of, learning_rate: float, batches: Iterator[Sequences]) -> Iterator[float]:
+def plain_loop(
+    model: PlainMDNRNN, loss_of, learning_rate: float, batches: Iterator[Sequences]
+) -> Iterator[float]:
     """Train as one would write it first: a step for each next()."""
     optimizer = torch.optim.Adam(model.parameters(), learning_rate)
     for pieces in batches:
@@ -127,20 +141,30 @@ def main() -> dict:
     for sizes, (Z, H) in SIZES.items():
         results["sizes"][sizes] = {"Z": Z, "H": H, "threads": {}}
         with tempfile.TemporaryDirectory() as folder:
-            loops = training_loops(encoded_sample(EpisodeStore(Path(folder), EncodedEpisode), Z), Z, H)
+            loops = training_loops(
+                encoded_sample(EpisodeStore(Path(folder), EncodedEpisode), Z), Z, H
+            )
             for threads in sorted({1, cores()}):
                 torch.set_num_threads(threads)
                 found = rates(loops)
                 ratios = {
-                    name: statistics.median(ours / theirs for ours, theirs in zip(found["ours"], found[name]))
+                    name: statistics.median(
+                        ours / theirs for ours, theirs in zip(found["ours"], found[name])
+                    )
                     for name in found
                 }
                 print(f"{sizes} sizes, threads: {threads}")
                 for name, values in found.items():
                     rate = statistics.median(values)
-                    print(f"  {name:22}{rate:9,.0f} time steps a second; ours {ratios[name]:5.1f} times as many")
+                    print(
+                        f"  {name:22}{rate:9,.0f} time steps a second; ours {ratios[name]:5.1f} times as many"
+                    )
                 results["sizes"][sizes]["threads"][str(threads)] = {
-                    "steps_per_s": {name: statistics.median(values) for name, values in found.items()},
-                    "ours_times_as_fast_as": {name: ratio for name, ratio in ratios.items() if name != "ours"},
+                    "steps_per_s": {
+                        name: statistics.median(values) for name, values in found.items()
+                    },
+                    "ours_times_as_fast_as": {
+                        name: ratio for name, ratio in ratios.items() if name != "ours"
+                    },
                 }
     return results

@@ -43,12 +43,16 @@ def probe(inputs: list[np.ndarray], truth: list[np.ndarray]) -> float:
     guess = np.empty_like(y)
     for one in range(FOLDS):
         fit, middle = x[fold != one], y[fold != one].mean()
-        weights = np.linalg.solve(fit.T @ fit + RIDGE * np.eye(x.shape[1]), fit.T @ (y[fold != one] - middle))
+        weights = np.linalg.solve(
+            fit.T @ fit + RIDGE * np.eye(x.shape[1]), fit.T @ (y[fold != one] - middle)
+        )
         guess[fold == one] = x[fold == one] @ weights + middle
     return share(guess, y)
 
 
-def knowledge(trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: list[np.ndarray]) -> tuple[dict, dict]:
+def knowledge(
+    trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: list[np.ndarray]
+) -> tuple[dict, dict]:
     """Every probe's score by what is asked and what it reads; how much what is asked spreads on the same drives."""
     asked = {
         "speed": [drive.speed[SKIP:-1] for drive in found],
@@ -66,7 +70,10 @@ def knowledge(trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: lis
         "untrained h": blank,
         "last action": [drive.action[SKIP - 1 : -1] for drive in found],
     }
-    scores = {name: {what: probe(inputs, truth) for what, inputs in read.items()} for name, truth in asked.items()}
+    scores = {
+        name: {what: probe(inputs, truth) for what, inputs in read.items()}
+        for name, truth in asked.items()
+    }
     return scores, {name: float(np.concatenate(truth).std()) for name, truth in asked.items()}
 
 
@@ -83,7 +90,11 @@ def encoded(agent: Agent, drive: Drive) -> np.ndarray:
     if drive.z is not None:
         return drive.z
     mu, logvar = (torch.from_numpy(part) for part in encode_frames(agent.vae, drive.frames[:-1]))
-    return (mu if "mu" in agent.reads else agent.vae.sample(mu, logvar, torch.Generator().manual_seed(0))).numpy()
+    return (
+        mu
+        if "mu" in agent.reads
+        else agent.vae.sample(mu, logvar, torch.Generator().manual_seed(0))
+    ).numpy()
 
 
 def main() -> dict:
@@ -91,16 +102,28 @@ def main() -> dict:
     agent = Agent.load(FOLDER)
     torch.manual_seed(0)
     untrained = new_models(LAPTOP)[1]
-    results = {"mdnrnn_sha256": file_hash(resolve(FOLDER) / "mdnrnn" / "weights.safetensors"), "drives": {}}
+    results = {
+        "mdnrnn_sha256": file_hash(resolve(FOLDER) / "mdnrnn" / "weights.safetensors"),
+        "drives": {},
+    }
     for name, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
         found = drives(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
         found = [drive for drive in found if len(drive) > 4 * SKIP]
         codes = [encoded(agent, drive) for drive in found]
         scores, spread = knowledge(agent.mdnrnn, untrained, found, codes)
-        nll = float(np.mean([likelihood(agent.mdnrnn, drive, code) for drive, code in zip(found, codes)]))
-        print(f"{name} drives ({len(found)}): {nll:.3f} nats for each latent and step; shares explained:")
+        nll = float(
+            np.mean([likelihood(agent.mdnrnn, drive, code) for drive, code in zip(found, codes)])
+        )
+        print(
+            f"{name} drives ({len(found)}): {nll:.3f} nats for each latent and step; shares explained:"
+        )
         for asked, row in scores.items():
             shares = "".join(f"{what:>15} {share:5.2f}" for what, share in row.items())
             print(f"  {asked:14} spread {spread[asked]:6.2f}{shares}")
-        results["drives"][name] = {"number": len(found), "nll": nll, "spread": spread, "share_explained": scores}
+        results["drives"][name] = {
+            "number": len(found),
+            "nll": nll,
+            "spread": spread,
+            "share_explained": scores,
+        }
     return results

@@ -52,7 +52,9 @@ def judged_vae(settings: VAEConfig, seed: int, frames: dict[str, np.ndarray]) ->
     return found
 
 
-def judged_mdnrnn(name: str, settings: MDNRNNConfig, seed: int, found: dict[str, tuple[list[Drive], list]]) -> dict:
+def judged_mdnrnn(
+    name: str, settings: MDNRNNConfig, seed: int, found: dict[str, tuple[list[Drive], list]]
+) -> dict:
     """M's -log p(z[t+1]) of one latent, in nats, and the shares of speed, turning and last gas that its h explains."""
     torch.manual_seed(seed)
     mdnrnn = new_models(replace(LAPTOP, mdnrnn=settings))[1]
@@ -65,7 +67,9 @@ def judged_mdnrnn(name: str, settings: MDNRNNConfig, seed: int, found: dict[str,
     for driver, (driven, codes) in found.items():
         h = [memories(mdnrnn, code, drive.action)[SKIP:] for code, drive in zip(codes, driven)]
         results[driver] = {
-            "nll": float(np.mean([likelihood(mdnrnn, drive, code) for drive, code in zip(driven, codes)])),
+            "nll": float(
+                np.mean([likelihood(mdnrnn, drive, code) for drive, code in zip(driven, codes)])
+            ),
             "speed": probe(h, [drive.speed[SKIP:-1] for drive in driven]),
             "turning": probe(h, [drive.turning[SKIP:-1] for drive in driven]),
             "last gas": probe(h, [drive.action[SKIP - 1 : -1, 1] for drive in driven]),

@@ -34,7 +34,9 @@ def driven(policy: Policy, seeds: Sequence[int]) -> list[Drive]:
     return [
         drive
         for group in groups
-        for drive in drives(VectorEnv(CAR_RACING.make, len(group), 1_000), policy, group, policy_seed=group[0])
+        for drive in drives(
+            VectorEnv(CAR_RACING.make, len(group), 1_000), policy, group, policy_seed=group[0]
+        )
     ]
 
 
@@ -57,7 +59,9 @@ def trained(h: Tensor, reward: Tensor, end: Tensor) -> nn.Sequential:
         expected, logit = layers(h[some]).unbind(dim=-1)
         error = (expected - reward[some])[~end[some]].square().mean()
         weight = torch.tensor(END_WEIGHT)
-        loss = error + F.binary_cross_entropy_with_logits(logit, end[some].float(), pos_weight=weight)
+        loss = error + F.binary_cross_entropy_with_logits(
+            logit, end[some].float(), pos_weight=weight
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -69,7 +73,9 @@ def judged(agent: Agent, found: list[Drive]) -> dict:
     """Reward: what a second pays, and the shares explained. Ends: how many, how many called within a second of them."""
     guesses, truths, called, false_calls = [], [], 0, 0
     for drive in found:
-        reward, logit = (part[0].numpy() for part in agent.mdnrnn.outcome(remembered(agent, drive)[None]))
+        reward, logit = (
+            part[0].numpy() for part in agent.mdnrnn.outcome(remembered(agent, drive)[None])
+        )
         whole = (len(drive) - drive.terminated) // WINDOW * WINDOW
         guesses.append(reward[:whole].reshape(-1, WINDOW))
         truths.append(drive.reward[:whole].reshape(-1, WINDOW))
@@ -80,8 +86,14 @@ def judged(agent: Agent, found: list[Drive]) -> dict:
     return {
         "number": len(found),
         "steps": sum(map(len, found)),
-        "reward_a_second": {"expected": float(guess.sum(axis=1).mean()), "paid": float(truth.sum(axis=1).mean())},
-        "share_of_reward": {"a step": share(guess, truth), "a second": share(guess.sum(axis=1), truth.sum(axis=1))},
+        "reward_a_second": {
+            "expected": float(guess.sum(axis=1).mean()),
+            "paid": float(truth.sum(axis=1).mean()),
+        },
+        "share_of_reward": {
+            "a step": share(guess, truth),
+            "a second": share(guess.sum(axis=1), truth.sum(axis=1)),
+        },
         "ends": sum(drive.terminated for drive in found),
         "ends_called": called,
         "false_calls": false_calls,
@@ -94,20 +106,34 @@ def main() -> dict:
     started, agent = time.time(), Agent.load(FOLDER)
     policies = {"the agent's": agent, "random": BrownianPolicy()}
     learnt_from = driven(agent, SEEDS[:96]) + driven(BrownianPolicy(), SEEDS[96:])
-    h = torch.cat([remembered(agent, drive, noise=index % 2) for index, drive in enumerate(learnt_from)])
+    h = torch.cat(
+        [remembered(agent, drive, noise=index % 2) for index, drive in enumerate(learnt_from)]
+    )
     reward = torch.cat([torch.from_numpy(drive.reward).float() for drive in learnt_from])
-    end = torch.cat([torch.arange(1 - len(drive), 1) == (0 if drive.terminated else 1) for drive in learnt_from])
+    end = torch.cat(
+        [torch.arange(1 - len(drive), 1) == (0 if drive.terminated else 1) for drive in learnt_from]
+    )
     agent.mdnrnn.to_outcome = trained(h, reward, end)
-    weights = {part: file_hash(resolve(FOLDER) / part / "weights.safetensors") for part in ("vae", "mdnrnn")}
+    weights = {
+        part: file_hash(resolve(FOLDER) / part / "weights.safetensors")
+        for part in ("vae", "mdnrnn")
+    }
     meta = describe(started, command="python -m bench outcome", inputs_sha256=weights, steps=len(h))
     save_weights(resolve(FOLDER) / "outcome", to_half(agent.mdnrnn.to_outcome.state_dict()), meta)
-    results: dict = {"outcome_sha256": file_hash(resolve(FOLDER) / "outcome" / "weights.safetensors"), "drives": {}}
+    results: dict = {
+        "outcome_sha256": file_hash(resolve(FOLDER) / "outcome" / "weights.safetensors"),
+        "drives": {},
+    }
     for name, policy in policies.items():
         results["drives"][name] = row = judged(agent, driven(policy, TRACKS))
-        shares = ", ".join(f"{value:.2f} of {what}" for what, value in row["share_of_reward"].items())
+        shares = ", ".join(
+            f"{value:.2f} of {what}" for what, value in row["share_of_reward"].items()
+        )
         expected, paid = row["reward_a_second"].values()
         print(
             f"{name} drives: a second pays {paid:.1f}, expected {expected:.1f}; share of the reward explained: {shares}"
         )
-        print(f"  {row['ends']} ends, {row['ends_called']} called, {row['false_calls']} steps called without one")
+        print(
+            f"  {row['ends']} ends, {row['ends_called']} called, {row['false_calls']} steps called without one"
+        )
     return results

@@ -25,7 +25,9 @@ def main() -> dict:
     """Print both means and the mean difference with its interval."""
     results = read_json(resolve(RESULTS))
     if not input_hashes(resolve(FOLDER)).items() <= results["weights_sha256"].items():
-        raise ValueError(f"{RESULTS} is about other weights than {FOLDER} holds; run python -m wmlib evaluate first")
+        raise ValueError(
+            f"{RESULTS} is about other weights than {FOLDER} holds; run python -m wmlib evaluate first"
+        )
     official = np.array(results["agent"]["returns"])
     seeds = [results["first_seed"] + i for i in range(len(official))]
     jobs = [(seeds[i : i + TRACKS_PER_JOB],) for i in range(0, len(seeds), TRACKS_PER_JOB)]
@@ -33,6 +35,14 @@ def main() -> dict:
     parallel.stop()
     difference = summarise((fast - official).tolist())
     low, high = difference["interval"]
-    print(f"official {official.mean():.1f} ± {official.std():.1f}, fast {fast.mean():.1f} ± {fast.std():.1f}")
-    print(f"fast minus official: {difference['mean']:.1f}, mean within {low:.1f} to {high:.1f} over {len(fast)} tracks")
-    return {"official": results["agent"], "fast": summarise(fast.tolist()), "difference": difference}
+    print(
+        f"official {official.mean():.1f} ± {official.std():.1f}, fast {fast.mean():.1f} ± {fast.std():.1f}"
+    )
+    print(
+        f"fast minus official: {difference['mean']:.1f}, mean within {low:.1f} to {high:.1f} over {len(fast)} tracks"
+    )
+    return {
+        "official": results["agent"],
+        "fast": summarise(fast.tolist()),
+        "difference": difference,
+    }

@@ -54,7 +54,11 @@ def main():
         page.evaluate(COUNT)
         players = page.locator(".wm-player")
         ours, peer, dream = (painted(page, players.nth(number)) for number in range(3))
-    print(f"the player paints {ours:.1f} frames a second, with one step under way {peer:.1f}; asked for 50")
-    print(f"the dream player paints {dream:.1f} frames a second, each of dream and ghost; asked for 40")
+    print(
+        f"the player paints {ours:.1f} frames a second, with one step under way {peer:.1f}; asked for 50"
+    )
+    print(
+        f"the dream player paints {dream:.1f} frames a second, each of dream and ghost; asked for 40"
+    )
     rates = {"ours": ours, "one step under way": peer, "dream player": dream}
     return {"seconds": SECONDS, "frames_per_second": rates}

@@ -28,7 +28,10 @@ DRIVES, STEPS, SEEDS = 48, 1_000, (0, 1)
 
 def reach(policy: str, seed: int) -> dict[str, float]:
     """One drive's tiles visited, mean speed and farthest distance from the start, in world units."""
-    env, config = VectorEnv(CAR_RACING.make, 1, STEPS), replace(QUICK, collect=replace(QUICK.collect, policy=policy))
+    env, config = (
+        VectorEnv(CAR_RACING.make, 1, STEPS),
+        replace(QUICK, collect=replace(QUICK.collect, policy=policy)),
+    )
     drive = record(env, random_policy(config, seed), seed, policy_seed=seed)
     far = np.linalg.norm(drive.place - drive.place[0], axis=1).max()
     tiles = env.envs[0].unwrapped.tile_visited_count
@@ -64,15 +67,23 @@ def measured(policy: str, drives: list[Episode]) -> dict[str, float]:
     found = {name: float(np.mean([drive[name] for drive in driven])) for name in driven[0]}
     found |= {"directions": [], "seen_error": [], "expected_error": []}
     for seed in SEEDS:
-        config = replace(QUICK, seed=seed, collect=replace(QUICK.collect, max_steps=STEPS, policy=policy))
+        config = replace(
+            QUICK, seed=seed, collect=replace(QUICK.collect, max_steps=STEPS, policy=policy)
+        )
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_json(folder / "config.json", to_dict(config))
-            stages = collect(config, folder / "episodes"), vae_stage(config, folder), mdnrnn_stage(config, folder)
+            stages = (
+                collect(config, folder / "episodes"),
+                vae_stage(config, folder),
+                mdnrnn_stage(config, folder),
+            )
             for stage in stages:
                 for _ in stage:
                     pass
-            kept = [load_episode(path).obs[50::25] for path in EpisodeStore(folder / "episodes").paths()]
+            kept = [
+                load_episode(path).obs[50::25] for path in EpisodeStore(folder / "episodes").paths()
+            ]
             found["directions"].append(directions(np.concatenate(kept)))
             for key, error in zip(("seen_error", "expected_error"), errors(folder, drives)):
                 found[key].append(error)
@@ -84,14 +95,20 @@ def main():
     agent = Agent.load("data/pretrained/car_racing")
     drives = episodes(VectorEnv(CAR_RACING.make, 4, STEPS), agent, list(SELECT_SEEDS[500:504]), 0)
     drives = [
-        Episode(drive.obs[50:], drive.action[50:], drive.reward[50:], drive.terminated, drive.seed) for drive in drives
+        Episode(drive.obs[50:], drive.action[50:], drive.reward[50:], drive.terminated, drive.seed)
+        for drive in drives
     ]
     results = {}
-    print(f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}{'directions':>12}{'frame error':>13}{'next frame':>12}")
+    print(
+        f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}{'directions':>12}{'frame error':>13}{'next frame':>12}"
+    )
     for policy in RANDOM_POLICIES:
         found = results[policy] = measured(policy, drives)
         means = (np.mean(found[key]) for key in ("directions", "seen_error", "expected_error"))
         columns = found["tiles"], found["speed"], found["farthest"], *means
-        print("{:16}{:7.1f}{:7.1f}{:10.0f}{:12.1f}{:13.1f}{:12.1f}".format(policy, *columns), flush=True)
+        print(
+            "{:16}{:7.1f}{:7.1f}{:10.0f}{:12.1f}{:13.1f}{:12.1f}".format(policy, *columns),
+            flush=True,
+        )
     parallel.stop()
     return {"drives": DRIVES, "steps": STEPS, "policies": results}

@@ -31,7 +31,12 @@ from wmlib.rollout import episodes
 from wmlib.train import encode_episode
 from wmlib.vae import kl_to_standard_normal
 
-AHEAD, STARTS, SAMPLES, RIDGE = 10, 12, 64, 1.0  # STARTS: moments of each drive; SAMPLES: futures from each of them
+AHEAD, STARTS, SAMPLES, RIDGE = (
+    10,
+    12,
+    64,
+    1.0,
+)  # STARTS: moments of each drive; SAMPLES: futures from each of them
 
 
 class Codes(NamedTuple):
@@ -58,16 +63,24 @@ class Fixed:
     def __init__(self, training: list[Codes], repeat: bool):
         self.fitted = {}
         for k in (1, AHEAD):
-            x, y = (torch.cat(parts) for parts in zip(*(self.pairs(codes, k) for codes in training)))
+            x, y = (
+                torch.cat(parts) for parts in zip(*(self.pairs(codes, k) for codes in training))
+            )
             unit = torch.eye(x.shape[1], dtype=x.dtype)
-            weights = unit[:, : y.shape[1]] if repeat else torch.linalg.solve(x.T @ x + RIDGE * unit, x.T @ y)
+            weights = (
+                unit[:, : y.shape[1]]
+                if repeat
+                else torch.linalg.solve(x.T @ x + RIDGE * unit, x.T @ y)
+            )
             self.fitted[k] = weights, (y - x @ weights).square().mean(dim=0)
 
     @staticmethod
     def pairs(codes: Codes, k: int) -> tuple[Tensor, Tensor]:
         """Of each moment t from SKIP on: z[t], the actions that lead to t + k, and 1, (N, F); z[t + k], (N, Z)."""
         n = len(codes.action) - k + 1
-        x = torch.cat([codes.z[:n], *(codes.action[i : n + i] for i in range(k)), torch.ones(n, 1)], dim=1)
+        x = torch.cat(
+            [codes.z[:n], *(codes.action[i : n + i] for i in range(k)), torch.ones(n, 1)], dim=1
+        )
         return x[SKIP:].double(), codes.z[SKIP + k :].double()
 
     def score(self, codes: Codes) -> Tensor:
@@ -97,7 +110,9 @@ def futures(mdnrnn: MDNRNN, codes: Codes) -> tuple[Mixture, Tensor]:
     z = each(codes.z[codes.starts])[:, None]  # (N S, 1, Z)
     for step in range(AHEAD):
         mixture, (h, c) = mdnrnn(z, each(codes.action[codes.starts + step])[:, None], (h, c))
-        uniform = torch.rand(len(z), 1, 1 if isinstance(mdnrnn, Joint) else z.shape[2], generator=generator)
+        uniform = torch.rand(
+            len(z), 1, 1 if isinstance(mdnrnn, Joint) else z.shape[2], generator=generator
+        )
         z = place_noise(mixture, uniform, torch.randn(z.shape, generator=generator))
     last = Mixture(*(part.view(len(codes.starts), SAMPLES, *part.shape[2:]) for part in mixture))
     return last, codes.z[codes.starts + AHEAD][:, None].expand(-1, SAMPLES, -1)
@@ -122,7 +137,9 @@ def together(mdnrnn: MDNRNN, order: Tensor, codes: Codes) -> Tensor:
 
 def entropy(codes: Codes) -> Tensor:
     """As `score`: the least that drawn codes cost whoever knows mu and logvar."""
-    return torch.stack([codes.entropy[SKIP + 1 :].mean(dim=0), codes.entropy[codes.starts + AHEAD].mean(dim=0)])
+    return torch.stack(
+        [codes.entropy[SKIP + 1 :].mean(dim=0), codes.entropy[codes.starts + AHEAD].mean(dim=0)]
+    )
 
 
 @torch.inference_mode()
@@ -132,38 +149,59 @@ def calibration(mdnrnn: MDNRNN, found: list[Codes], used: Tensor) -> dict:
     for k, predicted in {1: next_step, AHEAD: futures}.items():
         places = []
         for mixture, target in (predicted(mdnrnn, codes) for codes in found):
-            below = torch.special.ndtr((target[..., None] - mixture.mu) * torch.exp(-mixture.logsigma))
+            below = torch.special.ndtr(
+                (target[..., None] - mixture.mu) * torch.exp(-mixture.logsigma)
+            )
             below = (torch.softmax(mixture.logits, dim=-1) * below).sum(dim=-1)
             places.append(below.mean(dim=0 if k == 1 else 1)[:, used].flatten())
         shares = torch.histc(torch.cat(places).clamp(max=1), 10, 0, 1) / sum(map(len, places))
-        rows[str(k)] = {"shares": shares.tolist(), "largest_deviation": (shares - 0.1).abs().max().item()}
-        print(f"  {k:>2} ahead, the shipped M's tenths hold", *(f"{share:.3f}" for share in shares), flush=True)
+        rows[str(k)] = {
+            "shares": shares.tolist(),
+            "largest_deviation": (shares - 0.1).abs().max().item(),
+        }
+        print(
+            f"  {k:>2} ahead, the shipped M's tenths hold",
+            *(f"{share:.3f}" for share in shares),
+            flush=True,
+        )
     return rows
 
 
-def predictors(models: dict[str, list[MDNRNN]], shipped: MDNRNN, training: list[Codes], order: Tensor) -> dict:
+def predictors(
+    models: dict[str, list[MDNRNN]], shipped: MDNRNN, training: list[Codes], order: Tensor
+) -> dict:
     """What scores a drive's codes, by the name of its row: one for each seed."""
-    rows: dict[str, list[Callable[[Codes], Tensor]]] = {"z repeated": [Fixed(training, repeat=True).score]}
+    rows: dict[str, list[Callable[[Codes], Tensor]]] = {
+        "z repeated": [Fixed(training, repeat=True).score]
+    }
     rows["linear"] = [Fixed(training, repeat=False).score]
     for name, found in (models | {"the shipped M": [shipped]}).items():
         rows[name] = [partial(score, mdnrnn) for mdnrnn in found]
         if name == JOINT:
-            rows[f"{name}, latents together"] = [partial(together, mdnrnn, order) for mdnrnn in found]
+            rows[f"{name}, latents together"] = [
+                partial(together, mdnrnn, order) for mdnrnn in found
+            ]
         if name in ("M", "the shipped M"):
             emptied = [new("memory emptied") for _ in found]
             for forgetful, mdnrnn in zip(emptied, found):
-                forgetful.load_state_dict(mdnrnn.state_dict(), strict=False)  # the shipped one's outcome is left out
+                forgetful.load_state_dict(
+                    mdnrnn.state_dict(), strict=False
+                )  # the shipped one's outcome is left out
             rows[f"{name}, memory emptied"] = [partial(score, forgetful) for forgetful in emptied]
     return rows
 
 
-def table(rows: dict[str, list[Callable[[Codes], Tensor]]], codes: list[Codes], used: Tensor) -> dict:
+def table(
+    rows: dict[str, list[Callable[[Codes], Tensor]]], codes: list[Codes], used: Tensor
+) -> dict:
     """Print and return each row's nats at one step and at AHEAD, one for each seed, over the used latents and over all.
 
     above_m: how much more than M's on the used ones; standard_error: of this difference, over the drives.
     """
     found: dict = {}
-    together = lambda seeds: torch.stack([torch.stack([one(each) for each in codes]) for one in seeds])
+    together = lambda seeds: torch.stack(
+        [torch.stack([one(each) for each in codes]) for one in seeds]
+    )
     nats = {row: together(seeds) for row, seeds in rows.items()}  # (seeds, drives, 2, Z)
     for row, values in nats.items():
         for k, now, m in zip((1, AHEAD), values.unbind(dim=2), nats["M"].unbind(dim=2)):
@@ -172,7 +210,9 @@ def table(rows: dict[str, list[Callable[[Codes], Tensor]]], codes: list[Codes], 
             averages = {"used": now[..., used].mean(dim=(1, 2)), "all": now.mean(dim=(1, 2))}
             above = (now.mean(dim=0) - m.mean(dim=0))[:, used].mean(dim=1)
             more, error = above.mean().item(), above.std().item() / math.sqrt(len(codes))
-            found.setdefault(row, {})[str(k)] = {group: average.tolist() for group, average in averages.items()}
+            found.setdefault(row, {})[str(k)] = {
+                group: average.tolist() for group, average in averages.items()
+            }
             found[row][str(k)] |= {"above_m": more, "standard_error": error}
             means = "".join(f"{average.mean():8.3f}" for average in averages.values())
             print(f"  {k:>2} ahead {row:35}{means}{more:+8.3f} (error {error:.3f})", flush=True)
@@ -181,7 +221,9 @@ def table(rows: dict[str, list[Callable[[Codes], Tensor]]], codes: list[Codes], 
 
 def spent(drives: list[EncodedEpisode]) -> Tensor:
     """The mean nats that V spends on each latent (Z,), its KL to a standard normal."""
-    mu, logvar = (np.concatenate([getattr(one, part)[SKIP:] for one in drives]) for part in ("mu", "logvar"))
+    mu, logvar = (
+        np.concatenate([getattr(one, part)[SKIP:] for one in drives]) for part in ("mu", "logvar")
+    )
     return kl_to_standard_normal(torch.from_numpy(mu), torch.from_numpy(logvar)).mean(dim=0)
 
 
@@ -191,16 +233,31 @@ def main() -> dict:
     models, drives = trained(paths), [load_episode(path, EncodedEpisode) for path in paths]
     training = [read(drive, index) for index, drive in enumerate(drives) if len(drive) > 4 * SKIP]
     kl = spent(drives)
-    used, rows = torch.where(kl > 0.1)[0], predictors(models, agent.mdnrnn, training, kl.argsort(descending=True))
-    hashes = {part: file_hash(resolve(FOLDER) / part / "weights.safetensors") for part in ("vae", "mdnrnn")}
-    results: dict = {"weights_sha256": hashes, "steps": SETTINGS.steps, "latents_used": used.tolist(), "drives": {}}
+    used, rows = (
+        torch.where(kl > 0.1)[0],
+        predictors(models, agent.mdnrnn, training, kl.argsort(descending=True)),
+    )
+    hashes = {
+        part: file_hash(resolve(FOLDER) / part / "weights.safetensors")
+        for part in ("vae", "mdnrnn")
+    }
+    results: dict = {
+        "weights_sha256": hashes,
+        "steps": SETTINGS.steps,
+        "latents_used": used.tolist(),
+        "drives": {},
+    }
     for driver, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
-        driven = episodes(VectorEnv(CAR_RACING.make, len(TRACKS), CONFIG.collect.max_steps), policy, TRACKS, 0)
+        driven = episodes(
+            VectorEnv(CAR_RACING.make, len(TRACKS), CONFIG.collect.max_steps), policy, TRACKS, 0
+        )
         found = [encode_episode(agent.vae, drive) for drive in driven if len(drive) > 4 * SKIP]
         results["drives"][driver] = {"number": len(found), "nats": {}}
         for code, floor in {"z": {"entropy of the draw": [entropy]}, "mu": {}}.items():
             codes = [read(drive, index, draw=code == "z") for index, drive in enumerate(found)]
-            print(f"{driver} drives ({len(found)}), {code}: nats on the used latents, on all, on the used above M's")
+            print(
+                f"{driver} drives ({len(found)}), {code}: nats on the used latents, on all, on the used above M's"
+            )
             results["drives"][driver]["nats"][code] = table(rows | floor, codes, used)
             if code == "z":
                 results["drives"][driver]["calibration"] = calibration(agent.mdnrnn, codes, used)

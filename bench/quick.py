@@ -23,14 +23,30 @@ def main() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         for stage in STAGES:
             before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            command = [sys.executable, "-m", "wmlib", stage, "--preset", "quick", "--run", folder, "--json"]
-            run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+            command = [
+                sys.executable,
+                "-m",
+                "wmlib",
+                stage,
+                "--preset",
+                "quick",
+                "--run",
+                folder,
+                "--json",
+            ]
+            run = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, check=True, env=environment
+            )
             last = json.loads(run.stdout.splitlines()[-1])
             clock[stage] = time.perf_counter() - start
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             processor[stage] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            print(f"{stage:14}{clock[stage]:7.0f} s on the clock, {processor[stage]:7.0f} s of processors")
+            print(
+                f"{stage:14}{clock[stage]:7.0f} s on the clock, {processor[stage]:7.0f} s of processors"
+            )
     score = last.get("agent", last)
-    print(f"scored {score['mean']:.0f} on {score['episodes']} tracks; the machine's load at the start was {busy:.1f}")
+    print(
+        f"scored {score['mean']:.0f} on {score['episodes']} tracks; the machine's load at the start was {busy:.1f}"
+    )
     kept = {name: score[name] for name in ("episodes", "mean", "std")}
     return {"load_at_start": busy, "clock_s": clock, "processor_s": processor, "score": kept}

@@ -22,7 +22,13 @@ FOLDER, RUNS = resolve("data/pretrained/car_racing"), resolve("runs/recipe")
 SEEDS = (0, 1)
 GENERATIONS = 20
 BASE = replace(
-    LAPTOP.evolve, popsize=32, halving=(2, 4), generations=GENERATIONS, finish_from=None, decay=GENERATIONS, growth=10
+    LAPTOP.evolve,
+    popsize=32,
+    halving=(2, 4),
+    generations=GENERATIONS,
+    finish_from=None,
+    decay=GENERATIONS,
+    growth=10,
 )
 UNTRAINED = "M untrained"
 DRAWS = 0.10  # a step size for C that reads draws: z is three times as long a vector as mu
@@ -46,13 +52,19 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
 
 def drives(settings: EvolveConfig) -> int:
     """The episodes of one generation: all candidates on `tracks`, the better half on halving's first, and so on."""
-    racing = accumulate(settings.halving, lambda number, _: (number + 1) // 2, initial=settings.popsize)
-    return sum(number * tracks for number, tracks in zip(racing, [settings.tracks, *settings.halving]))
+    racing = accumulate(
+        settings.halving, lambda number, _: (number + 1) // 2, initial=settings.popsize
+    )
+    return sum(
+        number * tracks for number, tracks in zip(racing, [settings.tracks, *settings.halving])
+    )
 
 
 def steps(settings: EvolveConfig, generations: int) -> int:
     """The most steps that so many generations may drive."""
-    return drives(settings) * sum(horizon(settings, generation) for generation in range(generations))
+    return drives(settings) * sum(
+        horizon(settings, generation) for generation in range(generations)
+    )
 
 
 def variant(name: str, seed: int) -> Config:
@@ -91,7 +103,10 @@ def main() -> dict:
             found = np.array(rows[-1]["selection"])
             row = {"seed": seed, "generations": len(rows), "mean": found.mean(), "std": found.std()}
             results.setdefault(name, {"changes": VARIANTS[name], "runs": []})["runs"].append(row)
-            print(f"{name:28} seed {seed}: {row['mean']:6.1f} ± {row['std']:5.1f}, {len(rows)} generations", flush=True)
+            print(
+                f"{name:28} seed {seed}: {row['mean']:6.1f} ± {row['std']:5.1f}, {len(rows)} generations",
+                flush=True,
+            )
     parallel.stop()
     about = {"steps": steps(BASE, GENERATIONS), "tracks_scored_on": BASE.select_tracks}
     return about | {"weights_sha256": input_hashes(FOLDER), "variants": results}

@@ -28,7 +28,10 @@ COMPONENTS, FIT_FRAMES = 32, 16_000
 
 def held_out_frames() -> dict[str, np.ndarray]:
     """Frames (N, 64, 64, 3) of tracks that no stage drives on, by two drivers; every fifth, once the camera is down."""
-    drivers = {"random drives": BrownianPolicy(), "the agent's drives": Agent.load("data/pretrained/car_racing")}
+    drivers = {
+        "random drives": BrownianPolicy(),
+        "the agent's drives": Agent.load("data/pretrained/car_racing"),
+    }
     env = VectorEnv(CAR_RACING.make, len(TRACKS), 1_000)
     return {
         name: np.concatenate([drive.obs[50::5] for drive in episodes(env, driver, TRACKS, 0)])
@@ -40,7 +43,11 @@ def parts(obs: np.ndarray) -> dict[str, np.ndarray]:
     """Which pixels (N, 64, 64) are car, road and the rest: the car is red with a pixel's margin, the road grey."""
     r, g, b = np.moveaxis(obs.astype(int), -1, 0)
     red = (r > g + 60) & (r > b + 60)
-    red[:, :, :24], red[:, :, 40:], red[:, :40] = False, False, False  # kerbs are red too, the car is at one place
+    red[:, :, :24], red[:, :, 40:], red[:, :40] = (
+        False,
+        False,
+        False,
+    )  # kerbs are red too, the car is at one place
     car = red.copy()
     for axis, shift in ((1, 1), (1, -1), (2, 1), (2, -1)):
         car |= np.roll(red, shift, axis)
@@ -61,8 +68,17 @@ def errors(paint, obs: np.ndarray) -> dict[str, float]:
 def code(encode, obs: np.ndarray) -> dict:
     """KL of each latent in nats, most used first, and how many carry more than a tenth of a nat."""
     pairs = [encode(to_float(obs[i : i + 100])) for i in range(0, len(obs), 100)]
-    kl = torch.cat([kl_to_standard_normal(mu, logvar) for mu, logvar in pairs]).mean(0).sort(descending=True).values
-    return {"kl": kl.sum().item(), "kl_per_latent": kl.tolist(), "latents_used": int((kl > 0.1).sum())}
+    kl = (
+        torch.cat([kl_to_standard_normal(mu, logvar) for mu, logvar in pairs])
+        .mean(0)
+        .sort(descending=True)
+        .values
+    )
+    return {
+        "kl": kl.sum().item(),
+        "kl_per_latent": kl.tolist(),
+        "latents_used": int((kl > 0.1).sum()),
+    }
 
 
 def linear_painters(paths) -> dict:
@@ -72,12 +88,17 @@ def linear_painters(paths) -> dict:
     frames = [rng.permutation(load_episode(path).obs)[:each] for path in tqdm(paths, "components")]
     flat = to_float(np.concatenate(frames)).flatten(1)
     center = flat.mean(0)
-    directions = torch.pca_lowrank(flat - center, q=COMPONENTS + 16, center=False, niter=4)[2][:, :COMPONENTS]
+    directions = torch.pca_lowrank(flat - center, q=COMPONENTS + 16, center=False, niter=4)[2][
+        :, :COMPONENTS
+    ]
 
     def paint(x):
         return ((x.flatten(1) - center) @ directions @ directions.T + center).clamp(0, 1).view_as(x)
 
-    return {"32 components": paint, "average frame": lambda x: center.view(1, *x.shape[1:]).expand_as(x)}
+    return {
+        "32 components": paint,
+        "average frame": lambda x: center.view(1, *x.shape[1:]).expand_as(x),
+    }
 
 
 def script_vae(paths, seconds: float) -> ScriptVAE:
@@ -100,7 +121,9 @@ def main():
     encode_script = lambda x: script.encoder(x).chunk(2, dim=1)
     painters = {
         "V": lambda x: vae.decode(vae.encode(x)[0]),
-        "V, with noise": lambda x: vae.decode(vae.sample(*vae.encode(x), torch.Generator().manual_seed(0))),
+        "V, with noise": lambda x: vae.decode(
+            vae.sample(*vae.encode(x), torch.Generator().manual_seed(0))
+        ),
         **linear_painters(paths),
         "the script's V": lambda x: script.decoder(encode_script(x)[0]),
     }

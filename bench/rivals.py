@@ -50,7 +50,9 @@ def joint_nll(mixture: Mixture, target: Tensor) -> Tensor:
     """
     deviation = (target[..., None] - mixture.mu) * torch.exp(-mixture.logsigma)
     log_normal = -0.5 * deviation.square() - mixture.logsigma - 0.5 * math.log(2 * math.pi)
-    so_far = torch.logsumexp(torch.log_softmax(mixture.logits, dim=-1) + log_normal.cumsum(dim=2), dim=-1)
+    so_far = torch.logsumexp(
+        torch.log_softmax(mixture.logits, dim=-1) + log_normal.cumsum(dim=2), dim=-1
+    )
     return -so_far.diff(dim=-1, prepend=torch.zeros_like(so_far[..., :1]))
 
 
@@ -88,7 +90,10 @@ def train(folder: Path, paths: list[Path], settings: MDNRNNConfig, name: str, se
 def training_drives() -> list[Path]:
     """The files of the drives that all is fitted on, as codes of the shipped V."""
     RUN.mkdir(parents=True, exist_ok=True)
-    for name, target in {"first": FOLDER, "vae": f"{FOLDER}/vae"}.items():  # who drives, who encodes
+    for name, target in {
+        "first": FOLDER,
+        "vae": f"{FOLDER}/vae",
+    }.items():  # who drives, who encodes
         if not (RUN / name).exists():
             (RUN / name).symlink_to(resolve(target))
     for done, _ in collect(CONFIG, RUN / "episodes"):
@@ -104,8 +109,12 @@ def trained(paths: list[Path]) -> dict[str, list[MDNRNN]]:
     folder = RUN / "trained" / f"{SETTINGS.steps} steps on {data_hash(paths)[:8]}"
     folders = {(name, seed): folder / f"{name} {seed}" for seed in SEEDS for name in NAMES}
     missing = [key for key, place in folders.items() if not (place / "meta.json").exists()]
-    for (name, seed), loss in zip(missing, run(train, [(folders[key], paths, SETTINGS, *key) for key in missing])):
-        print(f"trained {name}, seed {seed}: {loss:.3f} nats for each latent at the end", flush=True)
+    for (name, seed), loss in zip(
+        missing, run(train, [(folders[key], paths, SETTINGS, *key) for key in missing])
+    ):
+        print(
+            f"trained {name}, seed {seed}: {loss:.3f} nats for each latent at the end", flush=True
+        )
     found: dict[str, list[MDNRNN]] = {}
     for (name, _), place in folders.items():
         found.setdefault(name, []).append(new(name))

@@ -41,11 +41,15 @@ def read_npz(path):
 
 def write_png(path, frames):
     settings = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    path.write_bytes(cv2.imencode(".png", frames.reshape(-1, *frames.shape[2:]), settings)[1].tobytes())
+    path.write_bytes(
+        cv2.imencode(".png", frames.reshape(-1, *frames.shape[2:]), settings)[1].tobytes()
+    )
 
 
 def read_png(path):
-    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED).reshape(-1, 64, 64, 3)
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED).reshape(
+        -1, 64, 64, 3
+    )
 
 
 def formats():
@@ -61,14 +65,24 @@ def formats():
 
         def write_hdf5(path, frames, chunks):
             with h5py.File(path, "w") as file:
-                file.create_dataset("frames", data=frames, chunks=chunks, compression="gzip", compression_opts=1)
+                file.create_dataset(
+                    "frames", data=frames, chunks=chunks, compression="gzip", compression_opts=1
+                )
 
         def read_hdf5(path, rows=slice(None)):
             with h5py.File(path) as file:
                 return file["frames"][rows]
 
-        found["hdf5, episodes"] = (lambda path, frames: write_hdf5(path, frames, frames.shape), read_hdf5, None)
-        found["hdf5, frames"] = (lambda path, frames: write_hdf5(path, frames, FRAME), read_hdf5, read_hdf5)
+        found["hdf5, episodes"] = (
+            lambda path, frames: write_hdf5(path, frames, frames.shape),
+            read_hdf5,
+            None,
+        )
+        found["hdf5, frames"] = (
+            lambda path, frames: write_hdf5(path, frames, FRAME),
+            read_hdf5,
+            read_hdf5,
+        )
     except ImportError:
         print("h5py is not installed: left out")
     try:
@@ -76,21 +90,35 @@ def formats():
 
         def write_zarr(path, frames, chunks):
             shards = frames.shape if chunks == FRAME else None
-            array = zarr.create_array(str(path), shape=frames.shape, dtype=frames.dtype, chunks=chunks, shards=shards)
+            array = zarr.create_array(
+                str(path), shape=frames.shape, dtype=frames.dtype, chunks=chunks, shards=shards
+            )
             array[:] = frames
 
         def read_zarr(path, rows=slice(None)):
             return zarr.open_array(str(path)).oindex[rows]
 
-        found["zarr, episodes"] = (lambda path, frames: write_zarr(path, frames, frames.shape), read_zarr, None)
-        found["zarr, frames"] = (lambda path, frames: write_zarr(path, frames, FRAME), read_zarr, read_zarr)
+        found["zarr, episodes"] = (
+            lambda path, frames: write_zarr(path, frames, frames.shape),
+            read_zarr,
+            None,
+        )
+        found["zarr, frames"] = (
+            lambda path, frames: write_zarr(path, frames, FRAME),
+            read_zarr,
+            read_zarr,
+        )
     except ImportError:
         print("zarr is not installed: left out")
     return found
 
 
 def size(path):
-    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    return (
+        sum(file.stat().st_size for file in path.rglob("*"))
+        if path.is_dir()
+        else path.stat().st_size
+    )
 
 
 def timed(call, *args):
@@ -116,7 +144,9 @@ def main():
                 rows[name]["read"].append(len(drive.obs) / seconds)
                 rows[name]["bytes"] += size(path)
                 if read_rows:  # one frame from here and there, as a batch needs it
-                    chosen = np.sort(np.random.default_rng(index).choice(len(drive.obs), 5, replace=False))
+                    chosen = np.sort(
+                        np.random.default_rng(index).choice(len(drive.obs), 5, replace=False)
+                    )
                     rows[name].setdefault("rows", []).append(5 / timed(read_rows, path, chosen)[0])
         store = EpisodeStore(Path(folder) / "store")
         for index, drive in enumerate(drives):
@@ -124,13 +154,19 @@ def main():
         batches = frame_batches(store.paths(), BATCH, seed=0)
         seconds, _ = timed(lambda: sum(len(next(batches)) for _ in range(BATCHES)))
         vae, kept = VAE(), [next(batches)] * 30
-        training, _ = timed(lambda: list(train_vae(replace(LAPTOP.vae, steps=len(kept)), vae, iter(kept))))
+        training, _ = timed(
+            lambda: list(train_vae(replace(LAPTOP.vae, steps=len(kept)), vae, iter(kept)))
+        )
     table = {}
     for name, row in rows.items():
-        speeds = {what: statistics.median(row[what]) for what in ("write", "read", "rows") if what in row}
+        speeds = {
+            what: statistics.median(row[what]) for what in ("write", "read", "rows") if what in row
+        }
         table[name] = {"bytes_per_frame": row["bytes"] / frames}
         table[name] |= {f"{what}_frames_per_s": speed for what, speed in speeds.items()}
-    print(f"{'':16}{'bytes a frame':>14}{'written a second':>18}{'read a second':>15}{'single frames a second':>24}")
+    print(
+        f"{'':16}{'bytes a frame':>14}{'written a second':>18}{'read a second':>15}{'single frames a second':>24}"
+    )
     for name, row in table.items():
         single = f"{row['rows_frames_per_s']:,.0f}" if "rows_frames_per_s" in row else "-"
         whole = f"{row['write_frames_per_s']:18,.0f}{row['read_frames_per_s']:15,.0f}"

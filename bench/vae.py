@@ -36,8 +36,13 @@ class ScriptVAE(nn.Module):
         super().__init__()
         widths = [3, 32, 64, 128, 256]
         down = [(nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()) for a, b in itertools.pairwise(widths)]
-        up = [(nn.ConvTranspose2d(b, a, 4, 2, 1), nn.ReLU()) for a, b in reversed(list(itertools.pairwise(widths)))]
-        self.encoder = nn.Sequential(*itertools.chain(*down), nn.Flatten(), nn.Linear(4096, 2 * z_size))
+        up = [
+            (nn.ConvTranspose2d(b, a, 4, 2, 1), nn.ReLU())
+            for a, b in reversed(list(itertools.pairwise(widths)))
+        ]
+        self.encoder = nn.Sequential(
+            *itertools.chain(*down), nn.Flatten(), nn.Linear(4096, 2 * z_size)
+        )
         self.decoder = nn.Sequential(
             nn.Linear(z_size, 4096),
             nn.ReLU(),
@@ -56,7 +61,9 @@ def plain_vae() -> VAE:
     vae = VAE()
     for index, own in enumerate(vae.decoder):
         if isinstance(own, ConvTranspose2d):
-            vae.decoder[index] = nn.ConvTranspose2d(own.in_channels, own.out_channels, own.kernel_size, own.stride)
+            vae.decoder[index] = nn.ConvTranspose2d(
+                own.in_channels, own.out_channels, own.kernel_size, own.stride
+            )
     return vae
 
 
@@ -127,19 +134,31 @@ def main():
                 for _ in range(STEPS):
                     next(loop)
                 rates[label].append(BATCH * STEPS / (time.perf_counter() - start))
-    flops = {"script": flops_a_frame(ScriptVAE(), script_loss), "plain": flops_a_frame(plain_vae(), paper)}
+    flops = {
+        "script": flops_a_frame(ScriptVAE(), script_loss),
+        "plain": flops_a_frame(plain_vae(), paper),
+    }
     flops["ours"] = flops["plain"]
-    peaks = {str(dtype).removeprefix("torch."): matrix_flops(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    peaks = {
+        str(dtype).removeprefix("torch."): matrix_flops(dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
     medians = {label: statistics.median(values) for label, values in rates.items()}
     for label, rate in medians.items():
         print(f"{label:8}{rate:8.0f} frames/s{rate * flops[label] / 1e9:8.0f} Gflop/s")
     ratios = {}
     for other in ("script", "plain"):
-        ratios[other] = ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates[other]))
-        print(f"ours trains {ratio:.1f} times as fast as the {other} loop (median of {ROUNDS} rounds)")
+        ratios[other] = ratio = statistics.median(
+            a / b for a, b in zip(rates["ours"], rates[other])
+        )
+        print(
+            f"ours trains {ratio:.1f} times as fast as the {other} loop (median of {ROUNDS} rounds)"
+        )
     for dtype, peak in peaks.items():
         share = medians["ours"] * flops["ours"] / peak
-        print(f"matrix products in {dtype}: {peak / 1e9:.0f} Gflop/s; ours reaches {share:.0%} of it")
+        print(
+            f"matrix products in {dtype}: {peak / 1e9:.0f} Gflop/s; ours reaches {share:.0%} of it"
+        )
     return {
         "frames_per_s": medians,
         "ours_times_as_fast_as": ratios,

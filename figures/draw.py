@@ -76,7 +76,9 @@ def square(picture: np.ndarray, side: int) -> np.ndarray:
 def save_film(name: str, frames: list[np.ndarray]) -> None:
     """An mp4 with room for the controls and, beside it, a poster frame."""
     room = ((0, CONTROLS), (0, 0), (0, 0))
-    write_mp4(HERE / f"{name}.mp4", (np.pad(frame, room, constant_values=255) for frame in frames), fps=50)
+    write_mp4(
+        HERE / f"{name}.mp4", (np.pad(frame, room, constant_values=255) for frame in frames), fps=50
+    )
     Image.fromarray(frames[len(frames) // 3]).save(HERE / f"{name}.png")
 
 
@@ -88,7 +90,10 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
 
     def drawn(side: int, every: int) -> list[np.ndarray]:
         return [
-            captioned({"the game": square(p, side), "what V keeps of it": s, "the dream, no game": d}, side)
+            captioned(
+                {"the game": square(p, side), "what V keeps of it": s, "the dream, no game": d},
+                side,
+            )
             for p, s, d in films[::every]
         ]
 
@@ -98,18 +103,34 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
         for frame in drawn(192, 8)
     ]
     small[0].save(
-        HERE / "agent_beside_dream.gif", save_all=True, append_images=small[1:], duration=160, loop=0, optimize=True
+        HERE / "agent_beside_dream.gif",
+        save_all=True,
+        append_images=small[1:],
+        duration=160,
+        loop=0,
+        optimize=True,
     )
 
 
 def draw_four_panes(agent: Agent, drive: Drive) -> None:
     """The full agent at work: the game, the frame V reads, what V keeps, what M expected this frame to be."""
-    kept, expected = decoded(agent, drive.z), expected_next(agent, drive.h[1:])  # of frame t, of frame t + 1
+    kept, expected = (
+        decoded(agent, drive.z),
+        expected_next(agent, drive.h[1:]),
+    )  # of frame t, of frame t + 1
     frames = [
         captioned(
-            {"the game": square(p, 256), "the frame V reads": f, "what V keeps of it": k, "what M expected": e}, 256
+            {
+                "the game": square(p, 256),
+                "the frame V reads": f,
+                "what V keeps of it": k,
+                "what M expected": e,
+            },
+            256,
         )
-        for p, f, k, e in list(zip(drive.pictures[1:], drive.frames[1:], kept[1:], expected[:-1]))[START:]
+        for p, f, k, e in list(zip(drive.pictures[1:], drive.frames[1:], kept[1:], expected[:-1]))[
+            START:
+        ]
     ]
     save_film("four_panes", frames)
 
@@ -126,10 +147,15 @@ def draw_six_clips(agent: Agent) -> None:
         drive = driven(agent, SELECT_SEEDS.start + 100 + index, 260)
         expected = agent.mdnrnn.mixture(torch.from_numpy(drive.h[None, START + 1 :]))
         drawn = sample_mixture(expected, generator=torch.Generator().manual_seed(index))[0]
-        clips.append(decoded(agent, drawn) if is_real else dream(agent, drive, START, 200, seed=index))
+        clips.append(
+            decoded(agent, drawn) if is_real else dream(agent, drive, START, 200, seed=index)
+        )
     length = min(map(len, clips))
     rows = [
-        [captioned({f"clip {index + 1}": clips[index][t] for index in row}, 192) for t in range(length)]
+        [
+            captioned({f"clip {index + 1}": clips[index][t] for index in row}, 192)
+            for t in range(length)
+        ]
         for row in (range(3), range(3, 6))
     ]
     save_film("six_clips", [np.concatenate(pair) for pair in zip(*rows)])

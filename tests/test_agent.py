@@ -25,7 +25,9 @@ def frames(B, seed=0):
 
 
 def candidates(P, seed=0):
-    return torch.randn(P, Controller(10, 3).num_params, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        P, Controller(10, 3).num_params, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def agent_of(params, noiseless=False):
@@ -67,7 +69,10 @@ def test_the_head_that_looks_ahead_is_for_training_and_no_part_of_the_agent(fold
     save_weights(folder / "mdnrnn", trained.state_dict(), {})
     keep_config(folder, values)
     loaded = load_world_model(folder).mdnrnn
-    assert set(trained.state_dict()) - set(loaded.state_dict()) == {"to_ahead.weight", "to_ahead.bias"}
+    assert set(trained.state_dict()) - set(loaded.state_dict()) == {
+        "to_ahead.weight",
+        "to_ahead.bias",
+    }
     assert torch.equal(loaded.to_mixture.weight, trained.to_mixture.weight)
 
 
@@ -84,7 +89,9 @@ def test_the_same_seed_gives_the_same_actions():
 
 
 def test_another_seed_gives_other_actions():
-    assert not np.array_equal(drive(agent_of(candidates(1)), 3, seed=5), drive(agent_of(candidates(1)), 3, seed=6))
+    assert not np.array_equal(
+        drive(agent_of(candidates(1)), 3, seed=5), drive(agent_of(candidates(1)), 3, seed=6)
+    )
 
 
 def test_without_a_seed_the_noise_is_new_each_time():
@@ -126,11 +133,15 @@ def test_one_tick_is_v_then_c_then_m():
 def test_without_m_c_sees_z_alone_and_nothing_is_remembered():
     vae, _, controller = new_models(config.V_ONLY)
     assert controller.num_params == 99
-    agent = Agent(vae, None, controller, torch.randn(99, generator=torch.Generator().manual_seed(0)))
+    agent = Agent(
+        vae, None, controller, torch.randn(99, generator=torch.Generator().manual_seed(0))
+    )
     _, state = agent.act(frames(2), agent.initial_state(2, 0))
     action, after = agent.act(frames(2, 1), state)
     weight, bias = agent.params[0, :96].view(3, 32), agent.params[0, 96:]
-    np.testing.assert_allclose(action, agent.task.squash(after.z @ weight.T + bias), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        action, agent.task.squash(after.z @ weight.T + bias), rtol=1e-4, atol=1e-5
+    )
     assert after.h.shape == (2, 0)
 
 
@@ -184,7 +195,12 @@ def test_flat_parameters_are_a_population_of_one():
 
 @pytest.mark.parametrize(
     "obs",
-    [frames(2).astype(np.float32), frames(2)[0], frames(2).transpose(0, 3, 1, 2), np.zeros((2, 96, 96, 3), np.uint8)],
+    [
+        frames(2).astype(np.float32),
+        frames(2)[0],
+        frames(2).transpose(0, 3, 1, 2),
+        np.zeros((2, 96, 96, 3), np.uint8),
+    ],
     ids=["float", "no batch", "colour first", "raw pixels"],
 )
 def test_observations_of_another_shape_or_dtype_are_refused(obs):
@@ -242,7 +258,10 @@ def test_a_truncated_part_is_named(folder, part):
 
 def test_a_latent_size_that_does_not_match_is_named_with_both_sizes(folder):
     keep_config(folder, replace(TINY, vae=replace(TINY.vae, z_size=5)))
-    with pytest.raises(ValueError, match=r"does not fit this VAE: .* is \(.*4.*\), expected \(.*5.*\); check z_size"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit this VAE: .* is \(.*4.*\), expected \(.*5.*\); check z_size",
+    ):
         Agent.load(folder)
 
 
@@ -283,7 +302,13 @@ def test_a_config_comes_back_from_its_folder(folder):
 
 def test_new_models_have_the_papers_sizes():
     vae, mdnrnn, controller = new_models(config.PAPER)
-    assert (vae.z_size, mdnrnn.z_size, mdnrnn.hidden_size, mdnrnn.num_mixtures, controller.num_params) == (
+    assert (
+        vae.z_size,
+        mdnrnn.z_size,
+        mdnrnn.hidden_size,
+        mdnrnn.num_mixtures,
+        controller.num_params,
+    ) == (
         32,
         32,
         256,

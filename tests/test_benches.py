@@ -6,7 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
 
 from bench import mdnrnn, predictions, rivals
 from wmlib.config import LAPTOP_M
@@ -21,7 +27,9 @@ def joint(B=2, T=3, Z=4, K=5):
     h = torch.randn(B, T, 6)
     mixture = rivals.Joint(Z, 3, 6, K).mixture(h)
     parts = Normal(mixture.mu.mT, mixture.logsigma.mT.exp())  # (B, T, K, Z)
-    return mixture, MixtureSameFamily(Categorical(logits=mixture.logits[:, :, 0]), Independent(parts, 1))
+    return mixture, MixtureSameFamily(
+        Categorical(logits=mixture.logits[:, :, 0]), Independent(parts, 1)
+    )
 
 
 def encoded(T, seed, Z=32):
@@ -48,7 +56,9 @@ def test_the_scripts_loops_add_up_to_torchs_mixture():
 def test_the_plain_loss_is_ms():
     outputs, target = torch.randn(2, 3, 3 * 4 * 5), torch.randn(2, 3, 4)
     mixture = Mixture(*outputs.view(2, 3, 4, 3, 5).unbind(dim=3))
-    torch.testing.assert_close(mdnrnn.plain_loss(outputs, target), mixture_nll(mixture, target).mean())
+    torch.testing.assert_close(
+        mdnrnn.plain_loss(outputs, target), mixture_nll(mixture, target).mean()
+    )
 
 
 def test_every_loop_trains_on_what_it_is_given(tmp_path):
@@ -75,8 +85,12 @@ def test_a_joints_latents_that_come_first_are_judged_without_those_that_follow()
     mixture, _ = joint()
     target = torch.randn(2, 3, 4)
     first = Mixture(*(part[:, :, :2] for part in mixture))
-    torch.testing.assert_close(rivals.joint_nll(mixture, target)[..., :2], rivals.joint_nll(first, target[..., :2]))
-    torch.testing.assert_close(rivals.joint_nll(mixture, target)[..., 0], mixture_nll(mixture, target)[..., 0])
+    torch.testing.assert_close(
+        rivals.joint_nll(mixture, target)[..., :2], rivals.joint_nll(first, target[..., :2])
+    )
+    torch.testing.assert_close(
+        rivals.joint_nll(mixture, target)[..., 0], mixture_nll(mixture, target)[..., 0]
+    )
 
 
 def test_one_component_makes_no_difference_between_together_and_alone():
@@ -93,7 +107,9 @@ def test_each_is_trained_by_its_own_loss_as_m_is(name, loss, tmp_path):
     found = rivals.train(tmp_path / "kept", store.paths(), settings, name, seed=3)
     pieces = Sequences(*map(torch.from_numpy, next(sequence_batches(store.paths(), 4, 20, seed=3))))
     mixture, _ = rivals.new(name, seed=3)(pieces.z[:, :-1], pieces.action)
-    assert found == pytest.approx(loss(mixture, pieces.z[:, 1:])[pieces.mask].mean().item(), rel=1e-5)
+    assert found == pytest.approx(
+        loss(mixture, pieces.z[:, 1:])[pieces.mask].mean().item(), rel=1e-5
+    )
     assert (tmp_path / "kept" / "meta.json").exists()
 
 
@@ -101,7 +117,9 @@ def test_an_untrained_memory_stays_so():
     model = rivals.new(rivals.UNTRAINED)
     before = [part.clone() for part in model.lstm.parameters()]
     torch.manual_seed(0)
-    batch = Sequences(np.ones((2, 6, 32), "f"), np.ones((2, 5, 3), "f"), None, None, np.ones((2, 5), bool))
+    batch = Sequences(
+        np.ones((2, 6, 32), "f"), np.ones((2, 5, 3), "f"), None, None, np.ones((2, 5), bool)
+    )
     batch = batch._replace(reward=batch.action[..., 0], terminated=batch.mask)
     head = model.to_mixture.weight.detach().clone()
     list(train_mdnrnn(replace(LAPTOP_M, steps=2, look_ahead=None), model, iter([batch] * 2)))
@@ -147,7 +165,10 @@ def test_ten_steps_of_a_linear_m_cost_what_the_closed_form_says(monkeypatch):
 def test_futures_of_one_step_are_the_next_step_with_the_same_memory(kind, monkeypatch):
     monkeypatch.setattr(predictions, "AHEAD", 1)
     codes, (model, *_) = predictions.read(encoded(90, seed=1, Z=4), seed=1), [kind(4, 3, 6, 2)]
-    (mixture, target), (last, came) = predictions.next_step(model, codes), predictions.futures(model, codes)
+    (mixture, target), (last, came) = (
+        predictions.next_step(model, codes),
+        predictions.futures(model, codes),
+    )
     rows = codes.starts - predictions.SKIP
     torch.testing.assert_close(came[:, 5], target[0, rows])
     torch.testing.assert_close(last.mu[:, 5], mixture.mu[0, rows])
@@ -157,10 +178,16 @@ def test_a_joints_futures_choose_one_component_for_all_latents(monkeypatch):
     monkeypatch.setattr(predictions, "AHEAD", 2)
     codes, model = predictions.read(encoded(90, seed=1, Z=2), seed=1), rivals.Joint(2, 3, 6, 2)
     seen = []
-    monkeypatch.setattr(model, "memory", lambda z, a, s=None: (seen.append(z), rivals.Joint.memory(model, z, a, s))[1])
+    monkeypatch.setattr(
+        model,
+        "memory",
+        lambda z, a, s=None: (seen.append(z), rivals.Joint.memory(model, z, a, s))[1],
+    )
     with torch.no_grad():
         model.to_mixture.weight.zero_()
-        model.to_mixture.bias.copy_(torch.tensor([0, 0, -9, 9, -9, 9, -20, -20, -20, -20.0]))  # far apart, narrow
+        model.to_mixture.bias.copy_(
+            torch.tensor([0, 0, -9, 9, -9, 9, -20, -20, -20, -20.0])
+        )  # far apart, narrow
         predictions.futures(model, codes)
     sign = seen[-1][:, 0].sign()
     assert torch.equal(sign[:, 0], sign[:, 1]) and 0.3 < (sign > 0).float().mean() < 0.7
@@ -169,7 +196,9 @@ def test_a_joints_futures_choose_one_component_for_all_latents(monkeypatch):
 def test_latents_together_come_back_in_their_places():
     codes, model = predictions.read(encoded(90, seed=1, Z=4), seed=1), rivals.Joint(4, 3, 6, 1)
     found = predictions.together(model, torch.tensor([2, 0, 3, 1]), codes)
-    torch.testing.assert_close(found[0], predictions.score(model, codes)[0])  # one component: the same as alone
+    torch.testing.assert_close(
+        found[0], predictions.score(model, codes)[0]
+    )  # one component: the same as alone
     assert found[1].isnan().all()
 
 
@@ -179,7 +208,11 @@ def test_the_linear_rival_finds_what_made_the_drives_and_z_repeated_its_width():
         action = torch.from_numpy(rng.uniform(-1, 1, (400, 3)).astype(np.float32))
         z = [torch.zeros(2)]
         for step in range(400):
-            z.append(0.9 * z[-1] + action[step, :2] + 0.5 * torch.from_numpy(rng.standard_normal(2)).float())
+            z.append(
+                0.9 * z[-1]
+                + action[step, :2]
+                + 0.5 * torch.from_numpy(rng.standard_normal(2)).float()
+            )
         z = torch.stack(z)
         drives.append(predictions.Codes(z, z, action, torch.arange(50, 391)))
     linear, repeat = (predictions.Fixed(drives[:20], repeat=flag) for flag in (False, True))
@@ -199,7 +232,9 @@ def test_the_draws_entropy_is_torchs():
     whole = MultivariateNormal(torch.zeros(3), scale).entropy()
     torch.testing.assert_close(predictions.entropy(codes).sum(dim=1), whole.expand(2))
     read = predictions.read(drive, seed=0, draw=False)
-    assert torch.equal(read.z, torch.from_numpy(drive.mu)) and torch.equal(read.starts, codes.starts)
+    assert torch.equal(read.z, torch.from_numpy(drive.mu)) and torch.equal(
+        read.starts, codes.starts
+    )
 
 
 def test_an_m_that_knows_the_noise_is_calibrated_and_one_that_is_too_sure_is_not():
@@ -214,7 +249,10 @@ def test_an_m_that_knows_the_noise_is_calibrated_and_one_that_is_too_sure_is_not
     for step in range(3000):
         z.append(0.9 * z[-1] + action[step, :2] + 0.5 * torch.randn(2))
     codes = predictions.Codes(torch.stack(z), torch.stack(z), action, torch.arange(50, 2950, 10))
-    right, wrong = (predictions.calibration(kind(2, 3, 4, 1), [codes], torch.arange(2)) for kind in (Linear, Sure))
+    right, wrong = (
+        predictions.calibration(kind(2, 3, 4, 1), [codes], torch.arange(2))
+        for kind in (Linear, Sure)
+    )
     for k, error in {"1": 0.02, "10": 0.05}.items():
         assert sum(right[k]["shares"]) == pytest.approx(1) and right[k]["largest_deviation"] < error
         assert wrong[k]["largest_deviation"] > 0.08
@@ -225,6 +263,8 @@ def test_the_table_averages_seeds_drives_and_latents(capsys):
     row = lambda value: lambda one: torch.tensor([[value, value, 0.0], [math.nan] * 3])
     rows = {"M": [row(1.0), row(3.0)], "worse": [row(4.0)]}
     found = predictions.table(rows, codes, torch.tensor([0, 1]))
-    assert found["M"] == {"1": {"used": [1, 3], "all": pytest.approx([2 / 3, 2]), "above_m": 0, "standard_error": 0}}
+    assert found["M"] == {
+        "1": {"used": [1, 3], "all": pytest.approx([2 / 3, 2]), "above_m": 0, "standard_error": 0}
+    }
     assert found["worse"]["1"]["above_m"] == 2 and found["worse"]["1"]["used"] == [4]
     assert "worse" in capsys.readouterr().out

@@ -28,16 +28,22 @@ def follow_track(env, noise):
     distances = [math.dist(point[2:], hull.position) for point in env.track]
     _, _, x, y = env.track[(int(np.argmin(distances)) + 6) % len(env.track)]
     dx, dy = x - hull.position[0], y - hull.position[1]
-    bend = (math.atan2(-dx, dy) - hull.angle + math.pi) % (2 * math.pi) - math.pi  # positive to the left
+    bend = (math.atan2(-dx, dy) - hull.angle + math.pi) % (
+        2 * math.pi
+    ) - math.pi  # positive to the left
     speed, wanted = math.hypot(*hull.linearVelocity), 40 * (1 - min(0.7, abs(bend)))
-    return np.clip([-2 * bend + noise, 0.5 * (speed < wanted), 0.3 * (speed > wanted + 8)], [-1, 0, 0], 1)
+    return np.clip(
+        [-2 * bend + noise, 0.5 * (speed < wanted), 0.3 * (speed > wanted + 8)], [-1, 0, 0], 1
+    )
 
 
 def act(driver, env, before, rng):
     """Return the driver's next action, float32 (3,)."""
     if driver == "follow":
         action = follow_track(env, 0.1 * rng.normal())
-    elif driver == "gas":  # nearly straight off the road, across the grass and over the field's edge
+    elif (
+        driver == "gas"
+    ):  # nearly straight off the road, across the grass and over the field's edge
         action = np.array([0.02, 0.5, 0])
     else:
         action = np.clip(before + 0.1 * rng.normal(size=3), [-1, 0, 0], 1)
@@ -48,7 +54,13 @@ def physics(env):
     """Return everything about the car and the tiles that must be equal."""
     hull = env.car.hull
     visited = [tile.road_visited for tile in env.road]
-    return tuple(hull.position), hull.angle, tuple(hull.linearVelocity), hull.angularVelocity, visited
+    return (
+        tuple(hull.position),
+        hull.angle,
+        tuple(hull.linearVelocity),
+        hull.angularVelocity,
+        visited,
+    )
 
 
 def drive_both(stock, fast, seed, driver, steps):
@@ -94,7 +106,9 @@ def test_preprocess_is_the_mean_over_the_area_of_each_pixel():
     assert (cv2.resize(obs[1, 2, :84], (64, 64), interpolation=cv2.INTER_AREA) == small[1, 2]).all()
 
 
-@pytest.mark.parametrize("bad", [np.zeros((96, 96, 3)), np.zeros((84, 96, 3), np.uint8), np.zeros((96, 96), np.uint8)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((96, 96, 3)), np.zeros((84, 96, 3), np.uint8), np.zeros((96, 96), np.uint8)]
+)
 def test_preprocess_refuses_other_arrays(bad):
     with pytest.raises(ValueError, match=r"^preprocess takes uint8 observations .*$"):
         preprocess(bad)
@@ -125,7 +139,9 @@ def test_the_shade_of_visited_tiles_follows():
     centres = np.mean([tile.fixtures[0].shape.vertices for tile in visited], axis=1)
     columns, rows = ((centres + 1000 / 3) * len(fast.levels[0]) / (2000 / 3)).astype(int).T
     assert len(visited) > 5
-    assert (fast.levels[0][rows, columns, :3] == 100).all(), "plain road, less the two levels that smoothscale takes"
+    assert (fast.levels[0][rows, columns, :3] == 100).all(), (
+        "plain road, less the two levels that smoothscale takes"
+    )
     assert [tuple(tile.color) for tile in fast.road] == [tuple(tile.color) for tile in stock.road]
 
 
@@ -152,7 +168,16 @@ def test_same_seed_same_frames_also_on_a_used_or_pickled_environment():
         first, second = used.step(np.array([0.1, 1, 0]))[0], copy.step([0.1, 1, 0])[0]
 
 
-BAD_ACTIONS = [[0, 0], [[0, 0, 0]], 0.5, [math.nan, 0, 0], [0, math.inf, 0], "left", [0, 0, "gas"], {}]
+BAD_ACTIONS = [
+    [0, 0],
+    [[0, 0, 0]],
+    0.5,
+    [math.nan, 0, 0],
+    [0, math.inf, 0],
+    "left",
+    [0, 0, "gas"],
+    {},
+]
 
 
 @pytest.mark.parametrize("action", BAD_ACTIONS)

@@ -81,7 +81,9 @@ def test_the_content_is_on_disk_before_the_name_changes(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(checkpoint.os, "fsync", lambda *args: (calls.append("fsync"), fsync(*args)))
-    monkeypatch.setattr(checkpoint.os, "replace", lambda *args: (calls.append("replace"), replace(*args)))
+    monkeypatch.setattr(
+        checkpoint.os, "replace", lambda *args: (calls.append("replace"), replace(*args))
+    )
     write_atomically(tmp_path / "file", b"x")
     assert calls == ["fsync", "replace"]
 
@@ -93,7 +95,9 @@ def test_json_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"a": 1', b"\xff\xfe\x00broken", b"[1, 2]"], ids=["empty", "torn", "no text", "no object"]
+    "content",
+    [b"", b'{"a": 1', b"\xff\xfe\x00broken", b"[1, 2]"],
+    ids=["empty", "torn", "no text", "no object"],
 )
 def test_damaged_json_is_named(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
@@ -128,7 +132,9 @@ def test_a_log_with_nothing_but_a_torn_line_is_empty(tmp_path):
     assert read_lines(tmp_path / "log.jsonl") == []
 
 
-@pytest.mark.parametrize("line", [b"{oops}", b"\x00\x00\x00\x00", b"\xff\xfe\xfd"], ids=["text", "zeros", "no text"])
+@pytest.mark.parametrize(
+    "line", [b"{oops}", b"\x00\x00\x00\x00", b"\xff\xfe\xfd"], ids=["text", "zeros", "no text"]
+)
 def test_a_damaged_line_inside_a_log_is_an_error_that_names_it(tmp_path, line):
     (tmp_path / "log.jsonl").write_bytes(b'{"step": 0}\n' + line + b'\n{"step": 2}\n')
     with pytest.raises(ValueError, match="log.jsonl is damaged"):
@@ -153,13 +159,19 @@ def test_weights_come_back_as_float32(weights):
     found = load_weights(weights)
     expected = small().state_dict()
     assert found.keys() == expected.keys()
-    assert all(found[name].dtype == torch.float32 and torch.equal(found[name], expected[name]) for name in expected)
+    assert all(
+        found[name].dtype == torch.float32 and torch.equal(found[name], expected[name])
+        for name in expected
+    )
 
 
 def test_half_precision_weights_come_back_rounded_once(tmp_path):
     tensors = small().state_dict()
     save_weights(tmp_path, checkpoint.to_half(tensors), {})
-    assert all(torch.equal(found, tensors[name].half().float()) for name, found in load_weights(tmp_path).items())
+    assert all(
+        torch.equal(found, tensors[name].half().float())
+        for name, found in load_weights(tmp_path).items()
+    )
 
 
 def test_meta_json_keeps_what_it_was_given_and_the_weights_hash(weights):
@@ -170,7 +182,9 @@ def test_meta_json_keeps_what_it_was_given_and_the_weights_hash(weights):
 
 def test_the_same_weights_are_the_same_bytes(weights, tmp_path):
     save_weights(tmp_path / "again", small().state_dict(), {"seed": 5})
-    assert (tmp_path / "again" / "weights.safetensors").read_bytes() == (weights / "weights.safetensors").read_bytes()
+    assert (tmp_path / "again" / "weights.safetensors").read_bytes() == (
+        weights / "weights.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "meta.json"])
@@ -205,21 +219,27 @@ def test_weights_fill_a_module(weights):
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     load_into(module, weights)
     assert all(
-        torch.equal(one, other) for one, other in zip(module.state_dict().values(), small().state_dict().values())
+        torch.equal(one, other)
+        for one, other in zip(module.state_dict().values(), small().state_dict().values())
     )
 
 
 def test_weights_of_another_size_are_refused_with_both_sizes(weights):
     module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
-    with pytest.raises(ValueError, match=r"does not fit this Sequential: 0.bias is \(4,\), expected \(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"does not fit this Sequential: 0.bias is \(4,\), expected \(5,\)"
+    ):
         load_into(module, weights)
 
 
 @pytest.mark.parametrize(
-    "layers, name, text", [(1, "2.bias", r"\(1,\), expected nothing"), (5, "4.bias", r"nothing, expected \(1,\)")]
+    "layers, name, text",
+    [(1, "2.bias", r"\(1,\), expected nothing"), (5, "4.bias", r"nothing, expected \(1,\)")],
 )
 def test_weights_with_other_names_are_refused(weights, layers, name, text):
-    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 1))[:layers]
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 1))[
+        :layers
+    ]
     with pytest.raises(ValueError, match=f"{name} is {text}"):
         load_into(module, weights)
 
@@ -244,7 +264,9 @@ def pictures():
 
 def start(make, only_trainable=False):
     module = make()
-    return module, torch.optim.Adam([p for p in module.parameters() if p.requires_grad or not only_trainable], 0.05)
+    return module, torch.optim.Adam(
+        [p for p in module.parameters() if p.requires_grad or not only_trainable], 0.05
+    )
 
 
 def loss_of(module):
@@ -273,7 +295,9 @@ def test_a_training_continues_bit_for_bit(tmp_path, make, only_trainable):
     resumed = start(make, only_trainable)
     assert load_progress(tmp_path, *resumed) == (4, 2.5)
     descend(*resumed, 4, 9)
-    for one, other in zip(whole[0].state_dict().values(), resumed[0].state_dict().values(), strict=True):
+    for one, other in zip(
+        whole[0].state_dict().values(), resumed[0].state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -318,7 +342,9 @@ def test_progress_of_another_module_is_a_value_error(tmp_path):
 
 
 def test_a_description_names_command_commit_and_duration(monkeypatch):
-    monkeypatch.setattr(checkpoint.sys, "argv", ["/x/wmlib/__main__.py", "collect", "--run", "runs/a"])
+    monkeypatch.setattr(
+        checkpoint.sys, "argv", ["/x/wmlib/__main__.py", "collect", "--run", "runs/a"]
+    )
     monkeypatch.setattr(checkpoint.time, "time", lambda: 103.26)
     values = checkpoint.describe(100.0, seed=4)
     assert values["command"] == "python -m wmlib collect --run runs/a"

@@ -27,7 +27,9 @@ def workers():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "parallel", SimpleNamespace(use_cluster=parallel.use_cluster, stop=lambda: None))
+        patch.setattr(
+            cli, "parallel", SimpleNamespace(use_cluster=parallel.use_cluster, stop=lambda: None)
+        )
         yield
     parallel.stop()
     torch.set_num_threads(threads)
@@ -38,7 +40,9 @@ def short():
     """Evaluation, in this process, and film end after 60 steps."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (cli, evaluate):
-            patch.setattr(module, "VectorEnv", lambda make, num_envs, max_steps: VectorEnv(make, num_envs, 60))
+            patch.setattr(
+                module, "VectorEnv", lambda make, num_envs, max_steps: VectorEnv(make, num_envs, 60)
+            )
         patch.setattr(evaluate, "run", lambda function, jobs: (function(*job) for job in jobs))
         yield
 
@@ -99,7 +103,8 @@ def test_a_folder_that_is_no_run_is_left_alone(capfd, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stage, before", [("train-vae", "collect"), ("train-mdnrnn", "train-vae"), ("evolve", "train-mdnrnn")]
+    "stage, before",
+    [("train-vae", "collect"), ("train-mdnrnn", "train-vae"), ("evolve", "train-mdnrnn")],
 )
 def test_a_stage_without_its_input_names_the_command_to_run(capfd, tmp_path, stage, before):
     line = complaint(capfd, stage, "--preset", "tiny", "--run", str(tmp_path / "run"))
@@ -108,7 +113,9 @@ def test_a_stage_without_its_input_names_the_command_to_run(capfd, tmp_path, sta
 
 def test_half_a_collection_is_not_trained_on(capfd, run):
     EpisodeStore(run / "episodes").path(5).unlink()
-    assert "whole of collect" in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+    assert "whole of collect" in complaint(
+        capfd, "train-vae", "--preset", "tiny", "--run", str(run)
+    )
 
 
 def test_a_damaged_episode_is_named(capfd, run):
@@ -124,18 +131,24 @@ def test_a_damaged_episode_is_skipped_when_asked(run):
     for stage in ("train-vae", "train-mdnrnn"):
         assert cli.main([stage, "--preset", "tiny", "--run", str(run), "--skip-damaged"]) == 0
     encoded = [path.name for path in open_latents(run).paths()]
-    assert encoded == [other.name for other in EpisodeStore(run / "episodes").paths() if other != path]
+    assert encoded == [
+        other.name for other in EpisodeStore(run / "episodes").paths() if other != path
+    ]
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda content: content[:-10], lambda content: content[:-10] + b"0123456789"], ids=["truncated", "edited"]
+    "spoil",
+    [lambda content: content[:-10], lambda content: content[:-10] + b"0123456789"],
+    ids=["truncated", "edited"],
 )
 def test_spoilt_weights_are_refused(capfd, run, spoil):
     vae, _, _ = cli_models()
     checkpoint.save_weights(run / "vae", vae.state_dict(), {})
     path = run / "vae" / "weights.safetensors"
     path.write_bytes(spoil(path.read_bytes()))
-    assert "truncated or edited" in complaint(capfd, "train-mdnrnn", "--preset", "tiny", "--run", str(run))
+    assert "truncated or edited" in complaint(
+        capfd, "train-mdnrnn", "--preset", "tiny", "--run", str(run)
+    )
     assert not (run / "latents").exists()
 
 
@@ -159,7 +172,11 @@ def test_latents_of_another_v_are_refused_with_the_command_that_makes_them_anew(
     vae, _, _ = cli_models()
     checkpoint.save_weights(run / "vae", vae.state_dict(), {})
     line = complaint(capfd, *command)
-    assert str(run / "latents") in line and "another V" in line and "run python -m wmlib train-mdnrnn" in line
+    assert (
+        str(run / "latents") in line
+        and "another V" in line
+        and "run python -m wmlib train-mdnrnn" in line
+    )
     for part in ("latents", "mdnrnn"):
         shutil.rmtree(run / part)
     assert cli.main(command) == 0
@@ -180,7 +197,9 @@ def test_a_run_of_an_older_version_goes_on(run):
 
 
 def test_an_agent_that_is_not_there(capfd, tmp_path):
-    assert "no config.json" in complaint(capfd, "evaluate", "--agent", str(tmp_path), "--episodes", "1")
+    assert "no config.json" in complaint(
+        capfd, "evaluate", "--agent", str(tmp_path), "--episodes", "1"
+    )
 
 
 def test_tracks_that_a_stage_trains_on_are_refused(capfd, run):
@@ -204,7 +223,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(capfd, run, mon
 
 def test_an_absent_device_is_named(capfd, run):
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
-    assert absent in complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run), "--device", absent)
+    assert absent in complaint(
+        capfd, "train-vae", "--preset", "tiny", "--run", str(run), "--device", absent
+    )
 
 
 def test_json_prints_one_object_last(capfd, run):
@@ -227,24 +248,38 @@ def test_the_whole_chain_ends_with_a_score_and_a_film(capfd, trained, monkeypatc
 
 def test_a_preset_without_m_goes_from_v_to_c(capfd, short, tmp_path):
     folder = tmp_path / "v_only"
-    assert "has no M" in complaint(capfd, "train-mdnrnn", "--preset", "tiny-v-only", "--run", str(folder))
+    assert "has no M" in complaint(
+        capfd, "train-mdnrnn", "--preset", "tiny-v-only", "--run", str(folder)
+    )
     assert cli.main(["agent", "--preset", "tiny-v-only", "--run", str(folder)]) == 0
     assert not (folder / "mdnrnn").exists()
-    assert set(checkpoint.read_json(folder / "evaluate.json")["weights_sha256"]) == {"vae", "controller"}
+    assert set(checkpoint.read_json(folder / "evaluate.json")["weights_sha256"]) == {
+        "vae",
+        "controller",
+    }
 
 
-def test_the_first_rounds_agent_drives_behind_the_random_policy(capfd, trained, tmp_path, monkeypatch):
+def test_the_first_rounds_agent_drives_behind_the_random_policy(
+    capfd, trained, tmp_path, monkeypatch
+):
     second = replace(tiny.TINY.collect, first_round="tiny", agent_episodes=TOGETHER + 1)
     monkeypatch.setitem(cli.PRESETS, "second", replace(tiny.TINY, preset="second", collect=second))
     folder, count = tmp_path / "second", tiny.TINY.collect.episodes
     collect = ["collect", "--preset", "second", "--run", str(folder)]
-    assert f"run python -m wmlib agent --preset tiny --run {folder / 'first'}" in complaint(capfd, *collect)
+    assert f"run python -m wmlib agent --preset tiny --run {folder / 'first'}" in complaint(
+        capfd, *collect
+    )
     run = shutil.copytree(trained[0], folder / "first")
     assert cli.main(collect) == 0
     files = {path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()}
     assert len(files) == count + TOGETHER + 1
-    assert all(path.read_bytes() == files[path.name] for path in EpisodeStore(run / "episodes").paths())
-    agent, driven = Agent.load(folder / "first"), load_episode(folder / "episodes" / f"{count:06d}.npz")
+    assert all(
+        path.read_bytes() == files[path.name] for path in EpisodeStore(run / "episodes").paths()
+    )
+    agent, driven = (
+        Agent.load(folder / "first"),
+        load_episode(folder / "episodes" / f"{count:06d}.npz"),
+    )
     noise = int(np.random.SeedSequence([tiny.TINY.seed, count]).generate_state(1)[0])
     action, _ = agent.act(driven.obs[:1].repeat(TOGETHER, 0), agent.initial_state(TOGETHER, noise))
     np.testing.assert_allclose(driven.action[0], action[0], rtol=1e-4, atol=1e-5)
@@ -252,7 +287,9 @@ def test_the_first_rounds_agent_drives_behind_the_random_policy(capfd, trained, 
         (folder / "episodes" / f"{index:06d}.npz").unlink()
     assert "whole of collect" in complaint(capfd, "train-vae", *collect[1:])
     assert cli.main(collect) == 0
-    assert {path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()} == files
+    assert {
+        path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()
+    } == files
 
 
 def test_half_a_second_round_is_refused():

@@ -10,7 +10,10 @@ import pytest
 from wmlib import config
 from wmlib.config import PRESETS, QUICK
 
-RANGES = {name: getattr(config, name) for name in ("COLLECT_SEEDS", "EVOLVE_SEEDS", "SELECT_SEEDS", "EVALUATE_SEEDS")}
+RANGES = {
+    name: getattr(config, name)
+    for name in ("COLLECT_SEEDS", "EVOLVE_SEEDS", "SELECT_SEEDS", "EVALUATE_SEEDS")
+}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -64,17 +67,33 @@ def test_an_older_runs_step_size_decayed_until_its_last_generation():
 
 CONTRADICTIONS = {
     "a finish needs sigma_end, the real world": lambda: replace(QUICK.evolve, finish_from=10),
-    "a finish needs sigma_end": lambda: replace(QUICK.evolve, finish_from=5, sigma_end=None, decay=None),
-    "a finish needs sigma_end, the real": lambda: replace(QUICK.evolve, finish_from=5, world="dream"),
+    "a finish needs sigma_end": lambda: replace(
+        QUICK.evolve, finish_from=5, sigma_end=None, decay=None
+    ),
+    "a finish needs sigma_end, the real": lambda: replace(
+        QUICK.evolve, finish_from=5, world="dream"
+    ),
     "sigma_end and decay go together": lambda: replace(QUICK.evolve, decay=None),
-    "sigma_end and decay go together: got sigma_end=None": lambda: replace(QUICK.evolve, sigma_end=None),
-    "sigma_end and decay go together: got sigma_end=0.05, decay=0": lambda: replace(QUICK.evolve, decay=0),
-    "popsize is at least 2, every other number at least 1": lambda: replace(QUICK.evolve, popsize=1),
+    "sigma_end and decay go together: got sigma_end=None": lambda: replace(
+        QUICK.evolve, sigma_end=None
+    ),
+    "sigma_end and decay go together: got sigma_end=0.05, decay=0": lambda: replace(
+        QUICK.evolve, decay=0
+    ),
+    "popsize is at least 2, every other number at least 1": lambda: replace(
+        QUICK.evolve, popsize=1
+    ),
     "every other number at least 1": lambda: replace(QUICK.evolve, select_every=0),
     "step sizes are positive": lambda: replace(QUICK.evolve, sigma_end=-0.05),
-    "first_steps and growth go together: got first_steps=300": lambda: replace(QUICK.evolve, first_steps=300),
-    "look_ahead is at least 2 and within sequence_length, got 1": lambda: replace(QUICK.mdnrnn, look_ahead=1),
-    "look_ahead is at least 2 and within sequence_length, got 65": lambda: replace(QUICK.mdnrnn, look_ahead=65),
+    "first_steps and growth go together: got first_steps=300": lambda: replace(
+        QUICK.evolve, first_steps=300
+    ),
+    "look_ahead is at least 2 and within sequence_length, got 1": lambda: replace(
+        QUICK.mdnrnn, look_ahead=1
+    ),
+    "look_ahead is at least 2 and within sequence_length, got 65": lambda: replace(
+        QUICK.mdnrnn, look_ahead=65
+    ),
     "each round of halving has 1 track or more": lambda: replace(QUICK.evolve, halving=(2, 0)),
     "no world 'mars'; choose real or dream": lambda: replace(QUICK.evolve, world="mars"),
     "temperature must be a positive number": lambda: replace(QUICK.evolve, temperature=0.0),
@@ -85,7 +104,9 @@ CONTRADICTIONS = {
     "mu or z, .* not both": lambda: config.ControllerConfig("mu z"),
     "hidden_size=-1": lambda: config.ControllerConfig(hidden_size=-1),
     "C reads 'z h', but there is no M": lambda: replace(QUICK, mdnrnn=None),
-    "world='dream' needs an M with outcome=True": lambda: replace(QUICK, evolve=replace(QUICK.evolve, world="dream")),
+    "world='dream' needs an M with outcome=True": lambda: replace(
+        QUICK, evolve=replace(QUICK.evolve, world="dream")
+    ),
 }
 
 
@@ -109,7 +130,9 @@ def test_an_unknown_entry_is_named():
         config.from_dict(values)
 
 
-@pytest.mark.parametrize("stage, entry", [("controller", {"reads": 3}), ("evolve", {"temperature": "1"})])
+@pytest.mark.parametrize(
+    "stage, entry", [("controller", {"reads": 3}), ("evolve", {"temperature": "1"})]
+)
 def test_an_entry_of_an_odd_type_is_a_value_error(stage, entry):
     values = config.to_dict(QUICK)
     values[stage] |= entry
@@ -142,12 +165,17 @@ def test_a_config_does_not_differ_from_itself():
 
 def test_differences_name_the_entry_and_both_values():
     other = replace(QUICK, seed=7, vae=replace(QUICK.vae, steps=9))
-    assert config.differences(QUICK, other) == ["seed: 0 != 7", f"vae.steps: {QUICK.vae.steps} != 9"]
+    assert config.differences(QUICK, other) == [
+        "seed: 0 != 7",
+        f"vae.steps: {QUICK.vae.steps} != 9",
+    ]
 
 
 @pytest.mark.parametrize("one, other", list(combinations(RANGES, 2)))
 def test_ranges_of_track_seeds_never_meet(one, other):
-    assert not range(max(RANGES[one].start, RANGES[other].start), min(RANGES[one].stop, RANGES[other].stop))
+    assert not range(
+        max(RANGES[one].start, RANGES[other].start), min(RANGES[one].stop, RANGES[other].stop)
+    )
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -164,7 +192,9 @@ def test_track_seeds_depend_on_their_key_alone():
     assert config.track_seeds(config.EVOLVE_SEEDS, (4, 5), 8) != first
 
 
-def test_a_relative_path_lies_under_the_repository_whatever_the_working_directory(tmp_path, monkeypatch):
+def test_a_relative_path_lies_under_the_repository_whatever_the_working_directory(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     root = Path(config.__file__).parent.parent
     assert config.resolve("data/pretrained") == root / "data" / "pretrained"

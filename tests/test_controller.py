@@ -14,12 +14,19 @@ COUNTS = [
     (dict(input_size=1_088, action_size=1, bias=False), 1_088),
     (dict(input_size=64, action_size=1), 65),
 ]
-KINDS = [dict(bias=True), dict(bias=False), dict(bias=True, hidden_size=4), dict(bias=False, hidden_size=4)]
+KINDS = [
+    dict(bias=True),
+    dict(bias=False),
+    dict(bias=True, hidden_size=4),
+    dict(bias=False, hidden_size=4),
+]
 
 
 def draw(controller, P, B, F, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(P, controller.num_params, generator=generator), torch.randn(P, B, F, generator=generator)
+    return torch.randn(P, controller.num_params, generator=generator), torch.randn(
+        P, B, F, generator=generator
+    )
 
 
 @pytest.mark.parametrize("kind, count", COUNTS)
@@ -45,7 +52,9 @@ def test_a_linear_controller_is_w_x_plus_b(kind):
         flat = params[p].numpy()
         W, b = flat[:15].reshape(3, 5), flat[15:] if kind["bias"] else 0
         for row in range(4):
-            np.testing.assert_allclose(found[p, row], W @ x[p, row].numpy() + b, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                found[p, row], W @ x[p, row].numpy() + b, rtol=1e-5, atol=1e-6
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS[2:])
@@ -58,7 +67,10 @@ def test_a_hidden_layer_is_w2_tanh_of_w1_x(kind):
     W1, b1, W2, b2 = np.split(flat, np.cumsum(sizes)[:-1])
     hidden = np.tanh(x[0].numpy() @ W1.reshape(4, 5).T + (b1 if bias else 0))
     np.testing.assert_allclose(
-        controller.act(params, x)[0], hidden @ W2.reshape(3, 4).T + (b2 if bias else 0), rtol=1e-5, atol=1e-6
+        controller.act(params, x)[0],
+        hidden @ W2.reshape(3, 4).T + (b2 if bias else 0),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -85,7 +97,9 @@ def test_the_action_map_is_the_papers():
 
 
 def test_squashed_actions_lie_in_the_action_space():
-    raw = torch.cat([100 * torch.randn(500, 3), torch.tensor([[1e30, 1e30, 1e30], [-1e30, -1e30, -1e30]])])
+    raw = torch.cat(
+        [100 * torch.randn(500, 3), torch.tensor([[1e30, 1e30, 1e30], [-1e30, -1e30, -1e30]])]
+    )
     space = CAR_RACING.action_space
     assert all(space.contains(action) for action in squash(raw).numpy())
 

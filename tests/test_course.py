@@ -40,13 +40,17 @@ def write(path, text):
 
 
 def files(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("python", ["", "false", "no-such-python"])
 def test_make_without_a_suitable_python_says_so(bare, python):
-    result = subprocess.run(["make", "course", f"PYTHON={python}"], cwd=bare, capture_output=True, text=True)
+    result = subprocess.run(
+        ["make", "course", f"PYTHON={python}"], cwd=bare, capture_output=True, text=True
+    )
     assert result.returncode != 0
     assert result.stderr.splitlines()[0].startswith("No Python 3.11, 3.12 or 3.13 found")
     assert not (bare / ".venv").exists()
@@ -56,7 +60,11 @@ def test_without_a_network_nothing_is_left_behind(bare):
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     offline = settings | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"}
     result = subprocess.run(
-        [sys.executable, "course.py", "install"], cwd=bare, env=offline, capture_output=True, text=True
+        [sys.executable, "course.py", "install"],
+        cwd=bare,
+        env=offline,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode != 0
     assert result.stderr.startswith("No network") and result.stderr.count("\n") == 1
@@ -65,7 +73,9 @@ def test_without_a_network_nothing_is_left_behind(bare):
 
 def test_a_full_disk_is_told_before_anything_is_made(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10e9, 9e9, 1e9))
-    with pytest.raises(SystemExit, match=r"Not enough disk space: .* about \d GB .* 1\.0 GB are free"):
+    with pytest.raises(
+        SystemExit, match=r"Not enough disk space: .* about \d GB .* 1\.0 GB are free"
+    ):
         course.check_machine()
 
 

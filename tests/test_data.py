@@ -29,7 +29,13 @@ def episode(T=6, mark=0, seed=3, terminated=True, noise=False):
     )
     obs[:, 0, 0, 0], obs[:, 0, 0, 1] = mark, np.arange(T + 1)
     rng = np.random.default_rng(mark)
-    return Episode(obs, rng.standard_normal((T, 3), np.float32), rng.standard_normal(T, np.float32), terminated, seed)
+    return Episode(
+        obs,
+        rng.standard_normal((T, 3), np.float32),
+        rng.standard_normal(T, np.float32),
+        terminated,
+        seed,
+    )
 
 
 def store_of(folder, *lengths):
@@ -43,7 +49,9 @@ def encoded(T, mark=0, terminated=False, logvar=-2000.0):
     """mu is 1000 x mark + t in both latents, action and reward half more; by default z is mu to the last bit."""
     t = 1000.0 * mark + np.arange(T + 1, dtype=np.float32)
     mu, half = np.repeat(t, 2).reshape(-1, 2), t[:-1] + np.float32(0.5)
-    return EncodedEpisode(mu, np.full_like(mu, logvar), np.repeat(half, 3).reshape(-1, 3), half, terminated)
+    return EncodedEpisode(
+        mu, np.full_like(mu, logvar), np.repeat(half, 3).reshape(-1, 3), half, terminated
+    )
 
 
 def encoded_store(folder, *episodes):
@@ -61,10 +69,14 @@ def test_an_episode_is_as_long_as_its_actions():
     assert len(episode(T=6)) == 6 and len(episode(T=6).obs) == 7
 
 
-@pytest.mark.parametrize("obs, action, reward", [(6, 6, 6), (8, 6, 6), (7, 6, 7), (7, 6, 5), (7, 7, 6)])
+@pytest.mark.parametrize(
+    "obs, action, reward", [(6, 6, 6), (8, 6, 6), (7, 6, 7), (7, 6, 5), (7, 7, 6)]
+)
 def test_an_episode_needs_one_more_observation_than_actions_and_rewards(obs, action, reward):
     with pytest.raises(ValueError, match=f"an episode of {action} actions needs"):
-        Episode(np.zeros((obs, 64, 64, 3), np.uint8), np.zeros((action, 3)), np.zeros(reward), False, 0)
+        Episode(
+            np.zeros((obs, 64, 64, 3), np.uint8), np.zeros((action, 3)), np.zeros(reward), False, 0
+        )
 
 
 @pytest.mark.parametrize("terminated, seed", [(True, 0), (False, 59_999_999)])
@@ -75,7 +87,11 @@ def test_an_episode_comes_back_bit_for_bit(tmp_path, terminated, seed):
     found = load_episode(store.path(12))
     for name in ("obs", "action", "reward"):
         one, other = getattr(kept, name), getattr(found, name)
-        assert one.dtype == other.dtype and one.tobytes() == other.tobytes() and one.shape == other.shape
+        assert (
+            one.dtype == other.dtype
+            and one.tobytes() == other.tobytes()
+            and one.shape == other.shape
+        )
     assert found.terminated is terminated and found.seed == seed and type(found.seed) is int
 
 
@@ -120,13 +136,17 @@ def test_an_edited_byte_is_found_or_harmless(tmp_path, block):
     store.save(0, kept)
     path, content = store.path(0), store.path(0).read_bytes()
     for position in range(block, len(content), 24):
-        path.write_bytes(content[:position] + bytes([content[position] ^ 0x55]) + content[position + 1 :])
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 0x55]) + content[position + 1 :]
+        )
         try:
             found = load_episode(path)
         except ValueError as error:
             assert "000000.npz" in str(error), f"byte {position}: {error}"
         else:
-            assert np.array_equal(found.obs, kept.obs) and found.seed == kept.seed, f"byte {position}"
+            assert np.array_equal(found.obs, kept.obs) and found.seed == kept.seed, (
+                f"byte {position}"
+            )
 
 
 def test_an_archive_without_an_entry_is_named(tmp_path):
@@ -161,7 +181,11 @@ def test_frame_batches_are_frames_of_the_episodes(tmp_path):
 
 def test_every_frame_of_every_episode_is_drawn(tmp_path):
     paths = store_of(tmp_path, 3, 5).paths()
-    seen = {(e, t) for batch in islice(frame_batches(paths, 64, seed=0), 5) for e, t in batch[:, 0, 0, :2].tolist()}
+    seen = {
+        (e, t)
+        for batch in islice(frame_batches(paths, 64, seed=0), 5)
+        for e, t in batch[:, 0, 0, :2].tolist()
+    }
     assert len(seen) == 4 + 6
 
 
@@ -170,7 +194,9 @@ def test_frame_batches_resume_where_they_stopped(tmp_path, first_step):
     paths = store_of(tmp_path, *[1] * 34).paths()
     whole = list(islice(frame_batches(paths, 3, seed=1), 606))
     resumed = islice(frame_batches(paths, 3, seed=1, first_step=first_step), 3)
-    assert all(np.array_equal(one, other) for one, other in zip(resumed, whole[first_step:], strict=False))
+    assert all(
+        np.array_equal(one, other) for one, other in zip(resumed, whole[first_step:], strict=False)
+    )
 
 
 def test_other_episodes_come_into_memory_after_a_while(tmp_path):
@@ -190,7 +216,10 @@ def test_damaged_episodes_are_skipped_only_when_asked(tmp_path):
     with pytest.warns(UserWarning):
         batch = next(frame_batches(paths, 64, seed=0, skip_damaged=True))
     assert set(batch[:, 0, 0, 0].tolist()) == {0, 2}
-    with pytest.raises(ValueError, match="all 1 episodes .* are damaged"), pytest.warns(UserWarning):
+    with (
+        pytest.raises(ValueError, match="all 1 episodes .* are damaged"),
+        pytest.warns(UserWarning),
+    ):
         next(frame_batches(paths[1:2], 64, seed=0, skip_damaged=True))
 
 
@@ -225,7 +254,11 @@ def test_a_short_episode_is_a_piece_of_its_own_filled_up_with_zeros(tmp_path):
     short = batch.z[:, 0, 0] < 1000
     assert short.any() and batch.mask[short].tolist() == [[True, True, True, False]] * short.sum()
     assert batch.mask[~short].all()
-    assert not batch.z[short, 4:].any() and not batch.action[short, 3:].any() and not batch.reward[short, 3:].any()
+    assert (
+        not batch.z[short, 4:].any()
+        and not batch.action[short, 3:].any()
+        and not batch.reward[short, 3:].any()
+    )
 
 
 def test_a_batch_is_as_long_as_its_longest_piece(tmp_path):
@@ -238,8 +271,12 @@ def test_only_the_step_that_ended_an_episode_is_marked_and_it_is_seen_often(tmp_
     length, T = 4, 40
     found = batches(marked(tmp_path, T, terminated=terminated), length=length)
     at_end = np.concatenate([batch.reward == T - 0.5 for batch in found])
-    assert np.array_equal(np.concatenate([batch.terminated for batch in found]), at_end & terminated)
-    share = at_end.any(axis=1).mean()  # a window that must fit would show the end in one of 37 pieces
+    assert np.array_equal(
+        np.concatenate([batch.terminated for batch in found]), at_end & terminated
+    )
+    share = at_end.any(
+        axis=1
+    ).mean()  # a window that must fit would show the end in one of 37 pieces
     assert share == pytest.approx(length / (T + length - 1), abs=0.04)
 
 
@@ -249,7 +286,11 @@ def test_the_end_of_a_short_episode_is_marked_before_the_filling(tmp_path):
 
 
 def test_every_step_of_every_episode_is_drawn(tmp_path):
-    seen = {value for batch in batches(marked(tmp_path, 5, 3, 40, 4), number=20) for value in batch.reward[batch.mask]}
+    seen = {
+        value
+        for batch in batches(marked(tmp_path, 5, 3, 40, 4), number=20)
+        for value in batch.reward[batch.mask]
+    }
     assert seen == {1000 * e + t + 0.5 for e, T in enumerate((5, 3, 40, 4)) for t in range(T)}
 
 
@@ -257,14 +298,18 @@ def test_every_step_of_every_episode_is_drawn(tmp_path):
 def test_sequence_batches_resume_where_they_stopped(tmp_path, first_step):
     paths = marked(tmp_path, *[4] * 260, logvar=0.0)
     whole = islice(sequence_batches(paths, 2, 3, seed=2), first_step, first_step + 2)
-    for one, other in zip(islice(sequence_batches(paths, 2, 3, 2, first_step), 2), whole, strict=True):
+    for one, other in zip(
+        islice(sequence_batches(paths, 2, 3, 2, first_step), 2), whole, strict=True
+    ):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_no_more_than_a_few_hundred_episodes_are_in_memory(tmp_path, monkeypatch):
     paths, opened = marked(tmp_path, *[1] * 300), []
     real = data.load_episode
-    monkeypatch.setattr(data, "load_episode", lambda path, kind: opened.append(path) or real(path, kind))
+    monkeypatch.setattr(
+        data, "load_episode", lambda path, kind: opened.append(path) or real(path, kind)
+    )
     before, after = islice(sequence_batches(paths, 400, 1, seed=0), 299, 301)
     assert len(set(opened[:256])) == 256 and len(opened) == 512
     assert set(before.z[:, 0, 0]) != set(after.z[:, 0, 0])
@@ -273,7 +318,9 @@ def test_no_more_than_a_few_hundred_episodes_are_in_memory(tmp_path, monkeypatch
 def test_z_is_drawn_around_mu_with_the_variance_that_v_gave(tmp_path):
     each = encoded(1000, logvar=np.log(4.0))
     each.mu[:] = 3
-    z = np.concatenate([batch.z.ravel() for batch in batches(encoded_store(tmp_path, each), 8, 200, 20)])
+    z = np.concatenate(
+        [batch.z.ravel() for batch in batches(encoded_store(tmp_path, each), 8, 200, 20)]
+    )
     assert z.dtype == np.float32
     assert z.mean() == pytest.approx(3, abs=0.05) and z.var() == pytest.approx(4, rel=0.03)
 
@@ -323,7 +370,9 @@ def test_latents_are_bound_to_the_v_that_made_them(tmp_path):
     open_latents(with_v(tmp_path, 1.0)).save(0, encoded(3))
     assert len(open_latents(tmp_path).paths()) == 1
     with_v(tmp_path, 2.0)
-    with pytest.raises(ValueError, match=f"{tmp_path / 'latents'} belongs to another V.*train-mdnrnn again"):
+    with pytest.raises(
+        ValueError, match=f"{tmp_path / 'latents'} belongs to another V.*train-mdnrnn again"
+    ):
         open_latents(tmp_path)
 
 

@@ -27,7 +27,12 @@ def scripted(steps, num_envs=3):
 
 
 def run(env, seed, steps=6):
-    return np.stack([env.reset(seed=seed)[0], *(env.step(action)[0] for action in scripted(steps, env.num_envs))])
+    return np.stack(
+        [
+            env.reset(seed=seed)[0],
+            *(env.step(action)[0] for action in scripted(steps, env.num_envs)),
+        ]
+    )
 
 
 def pilot(seed=0, reads="z h"):
@@ -117,7 +122,9 @@ def test_state_is_ms_memory_of_the_z_and_actions_seen():
     env, actions = dream(), scripted(6)
     z = run(env, 5)[:-1]
     with torch.no_grad():
-        _, expected = env.mdnrnn.memory(torch.from_numpy(z).transpose(0, 1), torch.from_numpy(actions).transpose(0, 1))
+        _, expected = env.mdnrnn.memory(
+            torch.from_numpy(z).transpose(0, 1), torch.from_numpy(actions).transpose(0, 1)
+        )
     torch.testing.assert_close(env.state, expected)
 
 
@@ -138,7 +145,9 @@ def test_a_dream_may_begin_with_the_memory_of_a_drive():
     env.reset(seed=7)
     torch.testing.assert_close(env.state, memory)
     env.step(actions[0])
-    torch.testing.assert_close(env.state, expected[0])  # the same z, action and memory lead to the same h and c
+    torch.testing.assert_close(
+        env.state, expected[0]
+    )  # the same z, action and memory lead to the same h and c
 
 
 def test_each_first_z_keeps_its_own_memory():
@@ -146,7 +155,9 @@ def test_each_first_z_keeps_its_own_memory():
     env = dream(20, first_state=memory)
     z, _ = env.reset(seed=0)
     chosen = [next(i for i, row in enumerate(FIRST_Z) if np.array_equal(row, start)) for start in z]
-    assert env.state[0][:, 0].tolist() == chosen and env.state[1][:, 0].tolist() == [10 + i for i in chosen]
+    assert env.state[0][:, 0].tolist() == chosen and env.state[1][:, 0].tolist() == [
+        10 + i for i in chosen
+    ]
 
 
 def test_a_memory_of_another_shape_is_refused():
@@ -188,9 +199,15 @@ def distance():
         env.reset(seed=0)
         action = scripted(1, 1)[0]
         z = env.step(action.repeat(N, axis=0))[0]
-        h, _ = env.mdnrnn.memory(torch.from_numpy(FIRST_Z[None, :1]), torch.from_numpy(action)[None], memory)
-        expected = tempered(Mixture(*(part[0, 0] for part in env.mdnrnn.mixture(h))), weights, noise)
-        reached = np.sort(expected.cdf(torch.from_numpy(z)).numpy(), axis=0)  # (N, Z), uniform if M is obeyed
+        h, _ = env.mdnrnn.memory(
+            torch.from_numpy(FIRST_Z[None, :1]), torch.from_numpy(action)[None], memory
+        )
+        expected = tempered(
+            Mixture(*(part[0, 0] for part in env.mdnrnn.mixture(h))), weights, noise
+        )
+        reached = np.sort(
+            expected.cdf(torch.from_numpy(z)).numpy(), axis=0
+        )  # (N, Z), uniform if M is obeyed
         return np.abs(reached - (np.arange(N)[:, None] + 0.5) / N).max() * math.sqrt(N)
 
     return measure
@@ -265,9 +282,16 @@ def test_a_dream_ends_when_the_logit_of_the_end_passes_zero():
     env = foreseeing(reward_bias=3.0, end_bias=50.0)
     env.reset(seed=5)
     obs, reward, terminated, truncated, _ = env.step(scripted(1)[0])
-    assert terminated.all() and not truncated.any() and (reward > 1).all()  # the step that ends it is paid
+    assert (
+        terminated.all() and not truncated.any() and (reward > 1).all()
+    )  # the step that ends it is paid
     after = env.step(scripted(1)[0])
-    assert np.array_equal(after[0], obs) and not after[1].any() and after[2].all() and not after[3].any()
+    assert (
+        np.array_equal(after[0], obs)
+        and not after[1].any()
+        and after[2].all()
+        and not after[3].any()
+    )
 
 
 def test_an_end_at_the_limit_is_a_termination_alone():
@@ -281,7 +305,12 @@ def test_dreams_begin_where_the_stored_episodes_do(tmp_path):
     store = EpisodeStore(tmp_path, EncodedEpisode)
     for index in range(3):
         mu = np.full((3, 4), index, np.float32)
-        store.save(index, EncodedEpisode(mu, mu - 9, np.zeros((2, 3), np.float32), np.zeros(2, np.float32), False))
+        store.save(
+            index,
+            EncodedEpisode(
+                mu, mu - 9, np.zeros((2, 3), np.float32), np.zeros(2, np.float32), False
+            ),
+        )
     reads_z, reads_mu = pilot(), pilot(reads="mu h")
     env = DreamEnv.from_store(reads_mu, store, num_envs=40, temperature=0.5, max_steps=7)
     assert (env.temperature, env.max_steps, env.num_envs) == (0.5, 7, 40)
@@ -295,7 +324,9 @@ def stored(tmp_path, lengths=(6, 9)):
     rng, store = np.random.default_rng(3), EpisodeStore(tmp_path, EncodedEpisode)
     for index, T in enumerate(lengths):
         mu, logvar = rng.standard_normal((2, T + 1, 4)).astype(np.float32)
-        store.save(index, EncodedEpisode(mu, logvar, scripted(T, 1)[:, 0], np.zeros(T, np.float32), False))
+        store.save(
+            index, EncodedEpisode(mu, logvar, scripted(T, 1)[:, 0], np.zeros(T, np.float32), False)
+        )
     return store
 
 
@@ -355,7 +386,9 @@ def test_render_decodes_the_present_z(num_envs):
 
 
 @pytest.mark.parametrize(
-    "vae, mdnrnn, width", [(4, 4, 5), (4, 5, 4), (5, 4, 4)], ids=["first_z differs", "M differs", "V differs"]
+    "vae, mdnrnn, width",
+    [(4, 4, 5), (4, 5, 4), (5, 4, 4)],
+    ids=["first_z differs", "M differs", "V differs"],
 )
 def test_latent_sizes_that_do_not_agree_are_refused_with_all_three(vae, mdnrnn, width):
     with pytest.raises(ValueError, match=f"V has {vae} latents, M {mdnrnn} and first_z {width}"):

@@ -41,10 +41,14 @@ def test_the_better_half_drives_more_tracks_and_its_better_half_more_still(score
     assert fitness == pytest.approx(expected)
 
 
-def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_share_theirs(scored, tmp_path):
+def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_share_theirs(
+    scored, tmp_path
+):
     race(RACING, tmp_path, population(*range(9)), 3, [])
     seeds = [row[1] for row in scored]
-    assert [len(row) for row in seeds] == [2, 1, 4] and len({seed for row in seeds for seed in row}) == 7
+    assert [len(row) for row in seeds] == [2, 1, 4] and len(
+        {seed for row in seeds for seed in row}
+    ) == 7
     assert all(seed in EVOLVE_SEEDS for row in seeds for seed in row)
     assert len({row[3] for row in scored}) == 3  # and each round has noise of its own
 
@@ -61,7 +65,9 @@ def test_every_second_track_of_the_finish_is_a_hard_one(scored, tmp_path):
     assert drawn[::2] == fresh[::2] and len(set(drawn[1::2]) & {1, 2, 3, 4}) == 3
 
 
-FINISH = replace(RACING, evolve=replace(RACING.evolve, generations=6, finish_from=2, sigma_end=0.2, decay=2))
+FINISH = replace(
+    RACING, evolve=replace(RACING.evolve, generations=6, finish_from=2, sigma_end=0.2, decay=2)
+)
 
 
 def test_in_the_finish_the_step_size_falls_evenly_to_half():
@@ -84,7 +90,9 @@ def test_scouting_finds_the_worst_tracks_and_goes_on_where_it_was_stopped(tmp_pa
         return [float(seed) for seed in seeds]  # the lowest seeds are the hardest
 
     monkeypatch.setattr(evolve, "score_mean", score)
-    monkeypatch.setattr(evolve, "replay", lambda config, folder, generations: Search(config.evolve, 2, generations))
+    monkeypatch.setattr(
+        evolve, "replay", lambda config, folder, generations: Search(config.evolve, 2, generations)
+    )
     (tmp_path / "controller").mkdir()
     with pytest.raises(KeyboardInterrupt):
         evolve.scout(FINISH, tmp_path)
@@ -100,7 +108,9 @@ def test_those_who_raced_longer_rank_first_and_then_the_fitter():
     assert standing(fitness, np.zeros(4, int)).tolist() == fitness.tolist()
 
 
-def test_a_candidate_whose_return_is_no_number_is_ranked_last_and_drops_out_of_the_race(scored, tmp_path):
+def test_a_candidate_whose_return_is_no_number_is_ranked_last_and_drops_out_of_the_race(
+    scored, tmp_path
+):
     fitness, rounds = race(RACING, tmp_path, population(1, np.nan, 3, 2), 0, [])
     assert np.isnan(fitness[1]) and rounds.tolist() == [0, 0, 2, 1]
     assert np.argmin(standing(fitness, rounds)) == 1
@@ -156,10 +166,14 @@ def test_a_log_with_rounds_and_a_null_replays_to_the_same_mean(scored, tmp_path,
     rows = [row for _, row in evolve.evolve(RACING, tmp_path)]
     assert all(row["fitness"][1] is None and max(row["rounds"]) == 2 for row in rows)
     search = replay(RACING, tmp_path)
-    assert search.generation == 4 and np.linalg.norm(search.mean) == pytest.approx(rows[-1]["mean_norm"], rel=1e-12)
+    assert search.generation == 4 and np.linalg.norm(search.mean) == pytest.approx(
+        rows[-1]["mean_norm"], rel=1e-12
+    )
 
 
-def test_the_mean_that_scored_best_is_kept_at_the_end_even_after_a_stop_before_that(scored, tmp_path, monkeypatch):
+def test_the_mean_that_scored_best_is_kept_at_the_end_even_after_a_stop_before_that(
+    scored, tmp_path, monkeypatch
+):
     monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
     monkeypatch.setattr(evolve, "input_hashes", lambda folder: {})
     scores = iter([[900.0, 100.0], [480.0, 490.0]])  # after generations 2 and 4
@@ -179,8 +193,14 @@ def test_the_mean_that_scored_best_is_kept_at_the_end_even_after_a_stop_before_t
 
 def test_a_generation_without_a_single_number_stops_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
-    monkeypatch.setattr(evolve, "score_candidates", lambda config, folder, candidates, *_: candidates[:, :1] * np.nan)
-    with pytest.raises(FloatingPointError, match="no candidate of generation 0 has a return that is a number"):
+    monkeypatch.setattr(
+        evolve,
+        "score_candidates",
+        lambda config, folder, candidates, *_: candidates[:, :1] * np.nan,
+    )
+    with pytest.raises(
+        FloatingPointError, match="no candidate of generation 0 has a return that is a number"
+    ):
         next(evolve.evolve(TINY, tmp_path))
 
 
@@ -200,6 +220,7 @@ def test_an_older_log_without_rounds_replays_as_it_did(tmp_path):
         row = {"generation": generation, "fitness": candidates[:, 0].tolist()}
         rows.append(row | {"mean_norm": float(np.linalg.norm(search.mean))})
     checkpoint.write_atomically(
-        tmp_path / "controller" / "generations.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode()
+        tmp_path / "controller" / "generations.jsonl",
+        "".join(json.dumps(row) + "\n" for row in rows).encode(),
     )
     assert np.array_equal(replay(TINY, tmp_path).mean, search.mean)

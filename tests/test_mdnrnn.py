@@ -17,12 +17,16 @@ def random_mixture(B, T, Z, K, dtype=torch.float64, seed=0):
 
 def oracle_nll(mixture, target):
     components = Normal(mixture.mu, mixture.logsigma.exp(), validate_args=False)
-    return -MixtureSameFamily(Categorical(logits=mixture.logits), components, validate_args=False).log_prob(target)
+    return -MixtureSameFamily(
+        Categorical(logits=mixture.logits), components, validate_args=False
+    ).log_prob(target)
 
 
 def one_latent(logits, mu, logsigma, dtype=torch.float64):
     """A mixture of shape (1, 1, 1, K)."""
-    return Mixture(*(torch.tensor(part, dtype=dtype).view(1, 1, 1, -1) for part in (logits, mu, logsigma)))
+    return Mixture(
+        *(torch.tensor(part, dtype=dtype).view(1, 1, 1, -1) for part in (logits, mu, logsigma))
+    )
 
 
 def untrained(z_size=4, action_size=3, hidden_size=6, num_mixtures=2):
@@ -33,7 +37,10 @@ def untrained(z_size=4, action_size=3, hidden_size=6, num_mixtures=2):
 @pytest.mark.parametrize("B, T, Z, K", [(1, 1, 1, 1), (2, 3, 4, 5), (5, 1, 32, 5), (1, 7, 2, 3)])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 def test_nll_equals_torchs_mixture(B, T, Z, K, dtype, tolerance):
-    mixture, target = random_mixture(B, T, Z, K, dtype, seed=B + T), torch.randn(B, T, Z, dtype=dtype)
+    mixture, target = (
+        random_mixture(B, T, Z, K, dtype, seed=B + T),
+        torch.randn(B, T, Z, dtype=dtype),
+    )
     found = mixture_nll(mixture, target)
     assert found.shape == (B, T, Z) and found.dtype == dtype
     torch.testing.assert_close(found, oracle_nll(mixture, target), atol=tolerance, rtol=tolerance)
@@ -72,7 +79,9 @@ def test_gradients_equal_those_of_torchs_mixture():
     mixture = Mixture(*(part.requires_grad_() for part in random_mixture(2, 3, 4, 5)))
     target = torch.randn(2, 3, 4, dtype=torch.float64)
     found = torch.autograd.grad(mixture_nll(mixture, target).sum(), mixture)
-    torch.testing.assert_close(found, torch.autograd.grad(oracle_nll(mixture, target).sum(), mixture))
+    torch.testing.assert_close(
+        found, torch.autograd.grad(oracle_nll(mixture, target).sum(), mixture)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -87,7 +96,10 @@ def test_density_integrates_to_one(seed):
 
 
 def test_nll_of_one_component_is_the_gaussians_formula():
-    mixture, target = one_latent([3.0], [1.0], [math.log(0.5)]), torch.full((1, 1, 1), 2.0, dtype=torch.float64)
+    mixture, target = (
+        one_latent([3.0], [1.0], [math.log(0.5)]),
+        torch.full((1, 1, 1), 2.0, dtype=torch.float64),
+    )
     expected = 0.5 * (1 / 0.5) ** 2 + math.log(0.5) + 0.5 * math.log(2 * math.pi)
     assert mixture_nll(mixture, target).item() == pytest.approx(expected, abs=1e-12)
 
@@ -99,12 +111,16 @@ def test_nll_may_be_negative():
 def test_adding_a_number_to_all_logits_changes_nothing():
     mixture, target = random_mixture(2, 3, 4, 5), torch.zeros(2, 3, 4, dtype=torch.float64)
     torch.testing.assert_close(
-        mixture_nll(mixture._replace(logits=mixture.logits + 7), target), mixture_nll(mixture, target)
+        mixture_nll(mixture._replace(logits=mixture.logits + 7), target),
+        mixture_nll(mixture, target),
     )
 
 
 def test_m_has_as_many_trainable_parameters_as_the_paper_says():
-    assert sum(weights.numel() for weights in MDNRNN().parameters() if weights.requires_grad) == 422_368
+    assert (
+        sum(weights.numel() for weights in MDNRNN().parameters() if weights.requires_grad)
+        == 422_368
+    )
 
 
 def test_the_second_bias_is_zero_and_stays_so_under_training():
@@ -128,7 +144,11 @@ def test_forward_gives_the_documented_shapes(Z, A, H, K):
 
 def test_memory_is_a_plain_lstm():
     mdnrnn, z, action = untrained(), torch.randn(2, 5, 4), torch.randn(2, 5, 3)
-    weights_x, weights_h, bias = mdnrnn.lstm.weight_ih_l0, mdnrnn.lstm.weight_hh_l0, mdnrnn.lstm.bias_ih_l0
+    weights_x, weights_h, bias = (
+        mdnrnn.lstm.weight_ih_l0,
+        mdnrnn.lstm.weight_hh_l0,
+        mdnrnn.lstm.bias_ih_l0,
+    )
     h, c, seen = torch.zeros(2, 6), torch.zeros(2, 6), []
     for t in range(5):
         gates = torch.cat([z[:, t], action[:, t]], -1) @ weights_x.T + h @ weights_h.T + bias
@@ -154,7 +174,9 @@ def test_a_sequence_equals_its_steps_one_by_one():
 
 def test_no_state_means_the_initial_state():
     mdnrnn, z, action = untrained(), torch.randn(2, 3, 4), torch.randn(2, 3, 3)
-    torch.testing.assert_close(mdnrnn(z, action), mdnrnn(z, action, mdnrnn.initial_state(2)), atol=0, rtol=0)
+    torch.testing.assert_close(
+        mdnrnn(z, action), mdnrnn(z, action, mdnrnn.initial_state(2)), atol=0, rtol=0
+    )
     assert all(part.shape == (2, 6) and part.eq(0).all() for part in mdnrnn.initial_state(2))
 
 
@@ -174,12 +196,16 @@ def test_the_prediction_does_not_see_the_future():
     mdnrnn, z, action = untrained(), torch.randn(1, 6, 4), torch.randn(1, 6, 3)
     other = z.clone()
     other[:, 4:] = 9
-    torch.testing.assert_close(mdnrnn(z, action)[0].mu[:, :4], mdnrnn(other, action)[0].mu[:, :4], atol=0, rtol=0)
+    torch.testing.assert_close(
+        mdnrnn(z, action)[0].mu[:, :4], mdnrnn(other, action)[0].mu[:, :4], atol=0, rtol=0
+    )
 
 
 def test_forward_is_memory_then_mixture():
     mdnrnn, z, action = untrained(), torch.randn(2, 3, 4), torch.randn(2, 3, 3)
-    torch.testing.assert_close(mdnrnn(z, action)[0], mdnrnn.mixture(mdnrnn.memory(z, action)[0]), atol=0, rtol=0)
+    torch.testing.assert_close(
+        mdnrnn(z, action)[0], mdnrnn.mixture(mdnrnn.memory(z, action)[0]), atol=0, rtol=0
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 1.3, 3.0])
@@ -188,10 +214,14 @@ def test_samples_have_the_moments_of_the_tempered_mixture(temperature):
     logits, mu, logsigma = (part.flatten() for part in mixture)
     weights = torch.softmax(logits / temperature, -1)
     mean = (weights * mu).sum()
-    variance = (weights * (mu.square() + temperature * torch.exp(2 * logsigma))).sum() - mean.square()
+    variance = (
+        weights * (mu.square() + temperature * torch.exp(2 * logsigma))
+    ).sum() - mean.square()
     n = 200_000
     z = sample_mixture(
-        Mixture(*(part.expand(1, n, 1, 3) for part in mixture)), temperature, torch.Generator().manual_seed(0)
+        Mixture(*(part.expand(1, n, 1, 3) for part in mixture)),
+        temperature,
+        torch.Generator().manual_seed(0),
     )
     assert z.shape == (1, n, 1)
     assert z.mean().item() == pytest.approx(mean.item(), abs=5 * (variance / n).sqrt().item())
@@ -204,16 +234,21 @@ def test_samples_at_temperature_one_follow_the_density():
     n = 100_000
     z = sample_mixture(Mixture(*(part.expand(1, n, 1, 2) for part in mixture))).flatten()
     distribution = MixtureSameFamily(
-        Categorical(logits=mixture.logits.flatten()), Normal(mixture.mu.flatten(), mixture.logsigma.exp().flatten())
+        Categorical(logits=mixture.logits.flatten()),
+        Normal(mixture.mu.flatten(), mixture.logsigma.exp().flatten()),
     )
     for x in (-1.5, -0.5, 0.5, 1.5, 3.0):
         x = torch.tensor(x, dtype=torch.float64)
-        assert (z < x).double().mean().item() == pytest.approx(distribution.cdf(x).item(), abs=0.008)
+        assert (z < x).double().mean().item() == pytest.approx(
+            distribution.cdf(x).item(), abs=0.008
+        )
 
 
 def test_each_latent_draws_its_own_component():
     mixture = Mixture(
-        torch.zeros(1, 2000, 2, 2), torch.tensor([-1.0, 1.0]).expand(1, 2000, 2, 2), torch.full((1, 2000, 2, 2), -20.0)
+        torch.zeros(1, 2000, 2, 2),
+        torch.tensor([-1.0, 1.0]).expand(1, 2000, 2, 2),
+        torch.full((1, 2000, 2, 2), -20.0),
     )
     z = sample_mixture(mixture, generator=torch.Generator().manual_seed(0))[0].sign()
     assert 0.4 < z[:, 0].eq(z[:, 1]).float().mean() < 0.6
@@ -236,7 +271,9 @@ def test_a_component_that_weighs_nothing_is_never_drawn():
 
 def test_the_same_generator_gives_the_same_samples():
     mixture = random_mixture(2, 3, 4, 5)
-    first, again, other = (sample_mixture(mixture, 1.0, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    first, again, other = (
+        sample_mixture(mixture, 1.0, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -260,7 +297,9 @@ def predicting(outcome=True, look_ahead=None):
 def sequences(B=3, T=5, steps=(5, 2, 4), ends=(True, False, True)):
     """Three pieces of 5, 2 and 4 steps, the first and the last of which end their episodes; the filling is noise."""
     generator = torch.Generator().manual_seed(1)
-    z, action, reward = (torch.randn(shape, generator=generator) for shape in ((B, T + 1, 4), (B, T, 3), (B, T)))
+    z, action, reward = (
+        torch.randn(shape, generator=generator) for shape in ((B, T + 1, 4), (B, T, 3), (B, T))
+    )
     mask = torch.arange(T) < torch.tensor(steps)[:, None]
     terminated = (torch.arange(T) == torch.tensor(steps)[:, None] - 1) & torch.tensor(ends)[:, None]
     return Sequences(z, action, reward, terminated, mask)
@@ -301,11 +340,15 @@ def test_looking_ahead_adds_the_likelihood_of_the_z_that_comes_so_many_steps_lat
     for b, steps in enumerate((5, 2, 4)):
         for t in range(steps - 2):  # from h[t], which has seen z[t], to z[t + 3]
             mu, logsigma = mdnrnn.to_ahead(h[b, t]).chunk(2)
-            expected += (-torch.distributions.Normal(mu, logsigma.exp()).log_prob(pieces.z[b, t + 3])).tolist()
+            expected += (
+                -torch.distributions.Normal(mu, logsigma.exp()).log_prob(pieces.z[b, t + 3])
+            ).tolist()
     loss, parts = mdnrnn_loss(mdnrnn, pieces)
     assert len(expected) == 4 * (3 + 0 + 2)
     assert parts["ahead"].item() == pytest.approx(sum(expected) / len(expected), rel=1e-4)
-    assert parts["nll"].item() == pytest.approx(mdnrnn_loss(predicting(False), pieces)[1]["nll"].item(), rel=1e-6)
+    assert parts["nll"].item() == pytest.approx(
+        mdnrnn_loss(predicting(False), pieces)[1]["nll"].item(), rel=1e-6
+    )
     assert loss.item() == pytest.approx((parts["nll"] + parts["ahead"]).item(), rel=1e-6)
 
 
@@ -325,7 +368,9 @@ def test_what_stands_in_the_filling_does_not_matter_and_gets_no_gradient():
 
 def test_training_on_outcomes_learns_reward_and_end():
     mdnrnn, pieces = predicting(), sequences()
-    optimizer = torch.optim.Adam([weights for weights in mdnrnn.parameters() if weights.requires_grad], 0.02)
+    optimizer = torch.optim.Adam(
+        [weights for weights in mdnrnn.parameters() if weights.requires_grad], 0.02
+    )
     for _ in range(500):
         loss, _ = mdnrnn_loss(mdnrnn, pieces)
         optimizer.zero_grad()
@@ -338,8 +383,13 @@ def test_training_on_outcomes_learns_reward_and_end():
 
 
 def test_noise_picks_the_component_by_the_distribution_function_and_the_place_by_its_width():
-    mixture = one_latent([math.log(0.2), math.log(0.5), math.log(0.3)], [-10.0, 0.0, 10.0], [0.0, 1.0, -1.0])
+    mixture = one_latent(
+        [math.log(0.2), math.log(0.5), math.log(0.3)], [-10.0, 0.0, 10.0], [0.0, 1.0, -1.0]
+    )
     for uniform, k in ((0.0, 0), (0.19, 0), (0.21, 1), (0.69, 1), (0.71, 2), (0.9999999, 2)):
-        u, normal = torch.full((1, 1, 1), uniform, dtype=torch.float64), torch.full((1, 1, 1), 1.5, dtype=torch.float64)
+        u, normal = (
+            torch.full((1, 1, 1), uniform, dtype=torch.float64),
+            torch.full((1, 1, 1), 1.5, dtype=torch.float64),
+        )
         expected = (-10.0, 0.0, 10.0)[k] + 1.5 * math.exp((0.0, 1.0, -1.0)[k])
         assert place_noise(mixture, u, normal).item() == pytest.approx(expected)

@@ -96,11 +96,18 @@ def wait_for(path):
 
 
 def test_results_come_in_the_order_of_the_jobs():
-    assert list(parallel.run(square, [(number,) for number in range(20)])) == [number**2 for number in range(20)]
+    assert list(parallel.run(square, [(number,) for number in range(20)])) == [
+        number**2 for number in range(20)
+    ]
 
 
 def test_the_order_holds_when_the_first_job_ends_last(tmp_path):
-    assert list(parallel.run(slowest_first, [(number, tmp_path) for number in range(4)])) == [0, 1, 2, 3]
+    assert list(parallel.run(slowest_first, [(number, tmp_path) for number in range(4)])) == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_a_jobs_entries_are_the_functions_arguments():

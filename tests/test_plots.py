@@ -106,14 +106,21 @@ def test_a_video_is_shown_with_its_text(monkeypatch, tmp_path):
     monkeypatch.setattr(plots, "display", lambda data, raw: calls.append(data))
     write_mp4(tmp_path / "a.mp4", np.zeros((3, 40, 60, 3), np.uint8))
     plots.show_video(tmp_path / "a.mp4", ALT, width=300)
-    name, attributes = tag(calls[0]["text/html"])  # the src stands in the element itself: it plays untrusted
-    assert name == "video" and attributes["aria-label"] == attributes["title"] == calls[0]["text/plain"] == ALT
+    name, attributes = tag(
+        calls[0]["text/html"]
+    )  # the src stands in the element itself: it plays untrusted
+    assert (
+        name == "video"
+        and attributes["aria-label"] == attributes["title"] == calls[0]["text/plain"] == ALT
+    )
     film = base64.b64encode((tmp_path / "a.mp4").read_bytes()).decode()
     assert attributes["src"] == "data:video/mp4;base64," + film
     assert (attributes["width"], attributes["height"]) == ("300", str(200 + plots.CONTROLS))
     plots.show_video(tmp_path / "a.mp4", ALT, autoplay=True)
     _, by_itself = tag(calls[1]["text/html"])
-    assert "autoplay" not in attributes and {"autoplay", "muted", "loop", "playsinline"} <= set(by_itself)
+    assert "autoplay" not in attributes and {"autoplay", "muted", "loop", "playsinline"} <= set(
+        by_itself
+    )
 
 
 def test_frame_rows_show_every_frame_in_its_row_under_its_label():
@@ -149,7 +156,11 @@ def test_a_mixtures_curve_is_its_density(ax):
     )
     plots.plot_mixture(ax, Mixture(logits, mu, logsigma))
     x, density = ax.lines[0].get_data()
-    oracle = MixtureSameFamily(Categorical(logits=logits), Normal(mu, logsigma.exp())).log_prob(torch.tensor(x)).exp()
+    oracle = (
+        MixtureSameFamily(Categorical(logits=logits), Normal(mu, logsigma.exp()))
+        .log_prob(torch.tensor(x))
+        .exp()
+    )
     np.testing.assert_allclose(density, oracle, rtol=1e-4, atol=1e-6)
     assert np.trapezoid(density, x) == pytest.approx(1, abs=0.01)
 
@@ -213,19 +224,32 @@ def drawn(figure):
     for patch in ax.patches:
         (left, bottom), (right, top) = patch.get_bbox().get_points()
         middle = pytest.approx(((left + right) / 2, (bottom + top) / 2))
-        (name,) = (text.get_text() for text in ax.texts if text.get_text() and text.get_position() == middle)
+        (name,) = (
+            text.get_text()
+            for text in ax.texts
+            if text.get_text() and text.get_position() == middle
+        )
         boxes[name] = (left, bottom, right, top)
     arrows = [np.transpose(line.get_data()) for line in ax.lines]
     heads = [text.xy for text in ax.texts if hasattr(text, "arrow_patch")]
-    assert np.allclose(heads, [arrow[-1] for arrow in arrows])  # each line has its head, where it ends
+    assert np.allclose(
+        heads, [arrow[-1] for arrow in arrows]
+    )  # each line has its head, where it ends
     plt.close(figure)
-    return boxes, arrows, [(touched(boxes, arrow[0]), touched(boxes, arrow[-1])) for arrow in arrows]
+    return (
+        boxes,
+        arrows,
+        [(touched(boxes, arrow[0]), touched(boxes, arrow[-1])) for arrow in arrows],
+    )
 
 
 def touched(boxes, point):
     """The one box on whose edge a point lies."""
     x, y = point
-    gaps = {n: max(left - x, x - right, bottom - y, y - top) for n, (left, bottom, right, top) in boxes.items()}
+    gaps = {
+        n: max(left - x, x - right, bottom - y, y - top)
+        for n, (left, bottom, right, top) in boxes.items()
+    }
     (name,) = (name for name, gap in gaps.items() if abs(gap) < 1e-9)
     return name
 
@@ -233,7 +257,9 @@ def touched(boxes, point):
 LINKS = {
     plots.timing_diagram: "obs[t]>V V>z[t] z[t]>C h[t]>C C>action[t] action[t]>environment environment>obs[t+1] "
     "z[t]>M h[t]>M action[t]>M M>h[t+1] h[t+1]>p(z[t+1])",
-    partial(plots.timing_diagram, dream=True): "z[t]>C h[t]>C C>action[t] z[t]>M h[t]>M action[t]>M M>h[t+1] "
+    partial(
+        plots.timing_diagram, dream=True
+    ): "z[t]>C h[t]>C C>action[t] z[t]>M h[t]>M action[t]>M M>h[t+1] "
     "h[t+1]>p(z[t+1]) p(z[t+1])>z[t+1]",
     plots.agent_map: "environment>V V>C V>M M>C C>environment C>M",
 }
@@ -252,17 +278,26 @@ def test_no_arrow_of_a_flow_diagram_runs_through_a_box(draw):
         way = np.concatenate([np.linspace(a, b, 101) for a, b in zip(arrow, arrow[1:])])
         for left, bottom, right, top in boxes.values():
             x, y = (way - [(left + right) / 2, (bottom + top) / 2]).T
-            assert not ((abs(x) < (right - left) / 2 - 1e-6) & (abs(y) < (top - bottom) / 2 - 1e-6)).any()
+            assert not (
+                (abs(x) < (right - left) / 2 - 1e-6) & (abs(y) < (top - bottom) / 2 - 1e-6)
+            ).any()
 
 
 def test_the_style_draws_on_opaque_white():
     with matplotlib.rc_context():
         plots.use_style()
-        assert matplotlib.rcParams["figure.facecolor"] == matplotlib.rcParams["savefig.facecolor"] == "white"
+        assert (
+            matplotlib.rcParams["figure.facecolor"]
+            == matplotlib.rcParams["savefig.facecolor"]
+            == "white"
+        )
 
 
 def test_v_m_c_real_and_dream_have_colours_of_their_own():
-    assert set(plots.COLOURS) == {"V", "M", "C", "real", "dream"} and len(set(plots.COLOURS.values())) == 5
+    assert (
+        set(plots.COLOURS) == {"V", "M", "C", "real", "dream"}
+        and len(set(plots.COLOURS.values())) == 5
+    )
 
 
 def test_a_film_that_is_not_there_is_named(tmp_path):

@@ -18,9 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(PYPROJECT)["project"]
 REQUIREMENTS = [
-    Requirement(line) for line in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
+    Requirement(line)
+    for line in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
 ]
-PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE))
+PINS = dict(
+    re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
+)
 CUDA = ("nvidia-", "cuda-", "triton")  # torch from PyPI pins these itself, and only on Linux
 
 # From top to bottom; a module may import its own layer and those below.
@@ -50,19 +53,30 @@ HOME_PATH = re.compile(r"(?<![\w.~/-])/(?:home|root|Users|work)/\w+")
 
 def test_the_lock_pins_every_dependency_at_a_version_that_pyproject_accepts():
     for requirement in REQUIREMENTS:
-        assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)]), requirement
+        assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)]), (
+            requirement
+        )
 
 
 def test_the_lock_is_one_plain_pin_a_line():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert lines == [f"{name}=={version}" for name, version in PINS.items()]
     assert list(PINS) == sorted(canonicalize_name(name) for name in PINS)
     assert not any("+" in version for version in PINS.values())
 
 
 def test_all_that_is_installed_for_us_is_installed_as_locked():
-    wanted = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
-    for name, version in installed_closure(r for r in wanted if not r.marker or r.marker.evaluate()).items():
+    wanted = [
+        Requirement(line)
+        for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    ]
+    for name, version in installed_closure(
+        r for r in wanted if not r.marker or r.marker.evaluate()
+    ).items():
         assert Version(version).public == PINS.get(name), f"{name} {version} is installed"
 
 
@@ -83,12 +97,18 @@ def needed_here(requirement):
     """What an installed package requires on this machine, with the extras asked for."""
     children = map(Requirement, importlib.metadata.requires(requirement.name) or [])
     extras = requirement.extras or {""}
-    return [child for child in children if not child.marker or any(child.marker.evaluate({"extra": e}) for e in extras)]
+    return [
+        child
+        for child in children
+        if not child.marker or any(child.marker.evaluate({"extra": e}) for e in extras)
+    ]
 
 
 def test_each_dependency_gives_its_reason():
     listed = re.findall(r'^    "(.+)",(.*)$', PYPROJECT, flags=re.MULTILINE)
-    assert [Requirement(line).name for line, _ in listed] == [requirement.name for requirement in REQUIREMENTS]
+    assert [Requirement(line).name for line, _ in listed] == [
+        requirement.name for requirement in REQUIREMENTS
+    ]
     assert [line for line, reason in listed if not re.match(r" # \w.{15}", reason)] == []
 
 
@@ -98,8 +118,12 @@ def test_conda_and_make_install_the_same():
     assert '"-c", "requirements.lock", "-e", ".[test]"' in (ROOT / "course.py").read_text()
     accepted = SpecifierSet(PROJECT["requires-python"])
     assert accepted.contains(re.search(r"- python=(\S+)", conda).group(1))
-    oldest, newest = re.search(r"not (.+) <= sys.version_info < (.+)\)", (ROOT / "Makefile").read_text()).groups()
-    assert accepted == SpecifierSet(">={}.{},<{}.{}".format(*ast.literal_eval(oldest), *ast.literal_eval(newest)))
+    oldest, newest = re.search(
+        r"not (.+) <= sys.version_info < (.+)\)", (ROOT / "Makefile").read_text()
+    ).groups()
+    assert accepted == SpecifierSet(
+        ">={}.{},<{}.{}".format(*ast.literal_eval(oldest), *ast.literal_eval(newest))
+    )
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------
@@ -131,20 +155,34 @@ def test_the_fences_catch_a_trespass(module, source):
 
 
 def test_the_fences_let_honest_imports_pass():
-    assert trespasses("evolve", "import cma\nfrom wmlib import __version__\nfrom wmlib.rollout import returns") == []
+    assert (
+        trespasses(
+            "evolve", "import cma\nfrom wmlib import __version__\nfrom wmlib.rollout import returns"
+        )
+        == []
+    )
 
 
 def test_contributing_maps_every_module():
-    table = (ROOT / "CONTRIBUTING.md").read_text().partition("<!-- map -->")[2].partition("<!-- /map -->")[0]
+    table = (
+        (ROOT / "CONTRIBUTING.md")
+        .read_text()
+        .partition("<!-- map -->")[2]
+        .partition("<!-- /map -->")[0]
+    )
     listed = re.findall(r"^\| `(\S+)` \| \S", table, re.MULTILINE)
-    there = {str(path.relative_to(ROOT / "wmlib")) for path in SOURCES if "exercises" not in path.parts}
+    there = {
+        str(path.relative_to(ROOT / "wmlib")) for path in SOURCES if "exercises" not in path.parts
+    }
     assert sorted(listed) == sorted(there | {"exercises/"})
 
 
 def test_the_package_stays_short_enough_for_an_evening():
     """Fewer than 3,250 lines that are not blank; exercises, which grow with the chapters, are not the package's."""
     package = [path for path in SOURCES if "exercises" not in path.parts]
-    assert sum(bool(line.strip()) for path in package for line in path.read_text().splitlines()) < 3250
+    assert (
+        sum(bool(line.strip()) for path in package for line in path.read_text().splitlines()) < 3250
+    )
     assert [path.name for path in SOURCES if len(path.read_text().splitlines()) > 320] == []
     functions = (
         (path.name, node.name, node.end_lineno - node.lineno + 1)
@@ -204,9 +242,18 @@ def layer(module):
 def texts():
     """What README, CONTRIBUTING and the notebooks say in Markdown, by path."""
     found = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
-    for path in [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks/solutions").glob("*.ipynb")]:
-        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"]
-        found[path.relative_to(ROOT).as_posix()] = "\n\n".join("".join(cell["source"]) for cell in cells)
+    for path in [
+        *(ROOT / "notebooks").glob("*.ipynb"),
+        *(ROOT / "notebooks/solutions").glob("*.ipynb"),
+    ]:
+        cells = [
+            cell
+            for cell in json.loads(path.read_text())["cells"]
+            if cell["cell_type"] == "markdown"
+        ]
+        found[path.relative_to(ROOT).as_posix()] = "\n\n".join(
+            "".join(cell["source"]) for cell in cells
+        )
     return found
 
 
@@ -224,8 +271,16 @@ def test_every_link_leads_to_its_file_and_every_notebook_leads_on(texts):
         ("README.md", " | 40 min |", " | 39 min |"),
         ("README.md", "[04 · M: a memory that predicts]", "[04 · M: a mind]"),
         ("README.md", "| 00, A, 01, 02,", "| 00, 01, 02,"),
-        ("notebooks/00_start_here.ipynb", "| can you drive without a dashboard? |", "| can you drive? |"),
-        ("notebooks/00_start_here.ipynb", "(A_refresher.ipynb) | a density", "(02_vae.ipynb) | a density"),
+        (
+            "notebooks/00_start_here.ipynb",
+            "| can you drive without a dashboard? |",
+            "| can you drive? |",
+        ),
+        (
+            "notebooks/00_start_here.ipynb",
+            "(A_refresher.ipynb) | a density",
+            "(02_vae.ipynb) | a density",
+        ),
         ("notebooks/02_vae.ipynb", "# 02 · V", "# 03 · V"),
         ("notebooks/A_refresher.ipynb", "about 10 seconds to run", "about a minute to run"),
         (
@@ -237,27 +292,38 @@ def test_every_link_leads_to_its_file_and_every_notebook_leads_on(texts):
 )
 def test_a_word_changed_in_one_place_is_noticed(texts, name, said, instead):
     assert said in texts[name]
-    assert set(disagreements(texts | {name: texts[name].replace(said, instead)})) - set(disagreements(texts))
+    assert set(disagreements(texts | {name: texts[name].replace(said, instead)})) - set(
+        disagreements(texts)
+    )
 
 
 @pytest.mark.parametrize(
     "name, said, instead",
     [
         ("README.md", "](CONTRIBUTING.md)", "](CONTRIBUTORS.md)"),
-        ("notebooks/01_car_racing_and_rollouts.ipynb", "[04](04_mdn_rnn.ipynb)", "[04](06_controller.ipynb)"),
+        (
+            "notebooks/01_car_racing_and_rollouts.ipynb",
+            "[04](04_mdn_rnn.ipynb)",
+            "[04](06_controller.ipynb)",
+        ),
         ("notebooks/03_mixture_density.ipynb", "[04 · M](", "[04 · Memory]("),
         ("notebooks/02_vae.ipynb", "**Next:**", "Then"),
     ],
 )
 def test_a_link_that_leads_astray_is_noticed(texts, name, said, instead):
     assert said in texts[name]
-    assert set(dead_ends(texts | {name: texts[name].replace(said, instead)})) - set(dead_ends(texts))
+    assert set(dead_ends(texts | {name: texts[name].replace(said, instead)})) - set(
+        dead_ends(texts)
+    )
 
 
 def disagreements(texts):
     """Where the tables and routes of README and notebook 00 and the notebooks' own headers differ, a line each."""
     readme, start = texts["README.md"], texts["notebooks/00_start_here.ipynb"]
-    table, books = rows(readme), {number(name): text for name, text in texts.items() if is_lesson(name)}
+    table, books = (
+        rows(readme),
+        {number(name): text for name, text in texts.items() if is_lesson(name)},
+    )
     same = {
         "the tables of README and notebook 00": table == rows(start),
         "the routes of README and notebook 00": routes(readme) == routes(start),
@@ -265,7 +331,10 @@ def disagreements(texts):
     }
     found = [what for what, fine in same.items() if not fine]
     for book, (label, file, _, running, reading) in table.items():
-        text, header = books.get(book, ""), books.get(book, "").partition("**Time:**")[2].partition("\n")[0]
+        text, header = (
+            books.get(book, ""),
+            books.get(book, "").partition("**Time:**")[2].partition("\n")[0],
+        )
         same = {
             "title": is_titled(text, label) and number(file) == book,
             "time to run": f"about {running} to run" in header,
@@ -288,12 +357,24 @@ def dead_ends(texts):
             aim = ((ROOT / name).parent / target).resolve()
             there = texts.get(aim.relative_to(ROOT).as_posix(), "")
             named = re.fullmatch(r"(?:[Nn]otebook )?(\d\d|[A-Z])", label)
-            fine = named[1] == number(target) if named else " · " not in label or is_titled(there, label)
+            fine = (
+                named[1] == number(target)
+                if named
+                else " · " not in label or is_titled(there, label)
+            )
             found += [] if aim.is_file() and fine else [f"{name}: [{label}]({target})"]
     lessons = {number(name): text for name, text in texts.items() if is_lesson(name)}
     last = max(book for book in lessons if book.isdigit())
-    ahead = {book: links(text.rpartition("**Next:**")[2]) for book, text in lessons.items() if "**Next:**" in text}
-    return found + [f"nothing follows notebook {book}" for book in lessons if book != last and not ahead.get(book)]
+    ahead = {
+        book: links(text.rpartition("**Next:**")[2])
+        for book, text in lessons.items()
+        if "**Next:**" in text
+    }
+    return found + [
+        f"nothing follows notebook {book}"
+        for book in lessons
+        if book != last and not ahead.get(book)
+    ]
 
 
 def rows(text):
@@ -306,7 +387,10 @@ def rows(text):
 def routes(text):
     """Name -> the numbers of its notebooks, of each route in a table."""
     lines = re.findall(r"^\| \**([\w ]+?)\** \| [^|]+ \| (00 ?[,→][^|]+) \|$", text, re.MULTILINE)
-    return {name: re.findall(r"\b(\d\d|[A-Z])\b", re.sub(r"\(.*?\)", "", stops)) for name, stops in lines}
+    return {
+        name: re.findall(r"\b(\d\d|[A-Z])\b", re.sub(r"\(.*?\)", "", stops))
+        for name, stops in lines
+    }
 
 
 def links(text):
@@ -350,7 +434,11 @@ def tracked():
 def test_no_text_for_readers_names_a_directory_of_somebodys_machine(tracked):
     texts = [path for path in tracked if path.suffix in {".md", ".ipynb"}]
     assert texts
-    assert [(path.name, match.group()) for path in texts if (match := HOME_PATH.search(path.read_text()))] == []
+    assert [
+        (path.name, match.group())
+        for path in texts
+        if (match := HOME_PATH.search(path.read_text()))
+    ] == []
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,18 @@ RESULTS = resolve("data/results/car_racing.json")
 def test_the_shipped_agent_has_the_papers_sizes():
     agent = Agent.load(PRETRAINED)
     assert sum(weights.numel() for weights in agent.vae.parameters()) == 4_348_547
-    assert sum(weights.numel() for weights in agent.mdnrnn.parameters() if weights.requires_grad) == 422_368
+    assert (
+        sum(weights.numel() for weights in agent.mdnrnn.parameters() if weights.requires_grad)
+        == 422_368
+    )
     assert agent.params.shape == (1, 867)
 
 
 def test_the_results_are_about_the_weights_that_ship():
     results = read_json(RESULTS)
     assert results["weights_sha256"] == {
-        part: file_hash(PRETRAINED / part / "weights.safetensors") for part in ("vae", "mdnrnn", "controller")
+        part: file_hash(PRETRAINED / part / "weights.safetensors")
+        for part in ("vae", "mdnrnn", "controller")
     }
 
 
@@ -43,24 +47,37 @@ def test_the_results_summary_follows_from_its_returns():
 
 
 def test_the_shipped_controller_is_the_mean_that_its_log_leads_to():
-    chosen = read_json(PRETRAINED / "controller" / "meta.json").get("chosen")  # the last one, where it does not say
+    chosen = read_json(PRETRAINED / "controller" / "meta.json").get(
+        "chosen"
+    )  # the last one, where it does not say
     search = replay(load_config(PRETRAINED), PRETRAINED, chosen)
     assert np.allclose(search.mean, Agent.load(PRETRAINED).params[0].numpy(), atol=1e-6)
 
 
 def test_the_v_only_car_drives_on_the_v_that_ships():
-    folder, results = resolve("data/pretrained/car_racing_v_only"), read_json(resolve("data/results/v_only.json"))
+    folder, results = (
+        resolve("data/pretrained/car_racing_v_only"),
+        read_json(resolve("data/results/v_only.json")),
+    )
     config = load_config(folder)
     assert load_weights(folder / "controller")["params"].shape == (99,) and config.mdnrnn is None
     hashes = {
         "vae": file_hash(PRETRAINED / "vae" / "weights.safetensors"),
         "controller": file_hash(folder / "controller" / "weights.safetensors"),
     }
-    assert results["weights_sha256"] == hashes and read_json(folder / "controller" / "inputs.json") == {
-        "vae": hashes["vae"]
-    }
-    assert np.allclose(replay(config, folder).mean, load_weights(folder / "controller")["params"].numpy(), atol=1e-6)
-    assert results["random_policy"]["mean"] < results["agent"]["mean"] < read_json(RESULTS)["agent"]["mean"]
+    assert results["weights_sha256"] == hashes and read_json(
+        folder / "controller" / "inputs.json"
+    ) == {"vae": hashes["vae"]}
+    assert np.allclose(
+        replay(config, folder).mean,
+        load_weights(folder / "controller")["params"].numpy(),
+        atol=1e-6,
+    )
+    assert (
+        results["random_policy"]["mean"]
+        < results["agent"]["mean"]
+        < read_json(RESULTS)["agent"]["mean"]
+    )
 
 
 def test_v_keeps_more_of_road_and_car_than_components_and_the_scripts_v():
@@ -80,14 +97,22 @@ def test_what_m_knows_was_asked_of_the_m_that_ships_and_the_controls_do_as_they_
     assert table["mdnrnn_sha256"] == file_hash(PRETRAINED / "mdnrnn" / "weights.safetensors")
     for found in table["drives"].values():
         share = found["share_explained"]
-        assert share["last steering"]["last action"] > 0.999 and share["last gas"]["last action"] > 0.999
-        assert share["turning"]["h"] > share["turning"]["z"] and share["turning"]["h"] > share["turning"]["last action"]
+        assert (
+            share["last steering"]["last action"] > 0.999
+            and share["last gas"]["last action"] > 0.999
+        )
+        assert (
+            share["turning"]["h"] > share["turning"]["z"]
+            and share["turning"]["h"] > share["turning"]["last action"]
+        )
 
 
 def test_the_outcome_was_learnt_on_the_m_that_ships_and_judged_as_it_ships():
     table, folder = read_json(resolve("data/results/bench_outcome.json")), PRETRAINED / "outcome"
     assert table["outcome_sha256"] == file_hash(folder / "weights.safetensors")
-    hashes = {part: file_hash(PRETRAINED / part / "weights.safetensors") for part in ("vae", "mdnrnn")}
+    hashes = {
+        part: file_hash(PRETRAINED / part / "weights.safetensors") for part in ("vae", "mdnrnn")
+    }
     assert read_json(folder / "meta.json")["inputs_sha256"] == hashes
     for found in table["drives"].values():
         expected, paid = found["reward_a_second"].values()
@@ -97,11 +122,15 @@ def test_the_outcome_was_learnt_on_the_m_that_ships_and_judged_as_it_ships():
 def test_how_long_dreams_stay_true_was_asked_of_the_weights_that_ship_and_is_the_players_line():
     table = read_json(resolve("data/results/bench_horizon.json"))
     parts = ("vae", "mdnrnn")
-    assert table["weights_sha256"] == {part: file_hash(PRETRAINED / part / "weights.safetensors") for part in parts}
+    assert table["weights_sha256"] == {
+        part: file_hash(PRETRAINED / part / "weights.safetensors") for part in parts
+    }
     assert round(table["drives"]["the agent's"]["half"], 2) == DreamPlayer.PARTED
     for found in table["drives"].values():
         rows, lives = found["rows"], found["half_life"]
-        middle = (np.mean(rows["V alone"]["overlap"]) + np.mean(rows["another moment"]["overlap"])) / 2
+        middle = (
+            np.mean(rows["V alone"]["overlap"]) + np.mean(rows["another moment"]["overlap"])
+        ) / 2
         assert found["half"] == pytest.approx(middle)
         assert lives["V alone"] is None and lives["another moment"] == 1
         for name in set(rows) - {"V alone", "another moment"}:
@@ -118,11 +147,17 @@ def test_dreams_judged_the_drivers_with_the_weights_that_ship():
     assert len(table["weights_sha256"]) == 4
     for row in table["dreams"].values():
         low, high = row["interval_90"]
-        assert len(row["returns"]) == len(table["real"]) == table["drivers"] and low < row["spearman"] < high
+        assert (
+            len(row["returns"]) == len(table["real"]) == table["drivers"]
+            and low < row["spearman"] < high
+        )
 
 
 def test_a_dream_runs_at_twenty_times_the_real_ones_rate_or_more():
-    assert max(read_json(resolve("data/results/bench_dream.json"))["times_as_many_as_real"].values()) > 20
+    assert (
+        max(read_json(resolve("data/results/bench_dream.json"))["times_as_many_as_real"].values())
+        > 20
+    )
 
 
 def test_m_trains_faster_than_the_scripts_loop_and_the_plain_one():

@@ -46,7 +46,11 @@ def test_an_episode_keeps_its_seed_and_float32():
 
 
 def test_an_episode_knows_whether_the_environment_or_the_limit_ended_it():
-    assert [episode.terminated for episode in episodes(vector(max_steps=3), Script(), SEEDS)] == [True, False, True]
+    assert [episode.terminated for episode in episodes(vector(max_steps=3), Script(), SEEDS)] == [
+        True,
+        False,
+        True,
+    ]
     assert [len(episode) for episode in episodes(vector(max_steps=3), Script(), SEEDS)] == [3, 3, 2]
 
 
@@ -63,7 +67,9 @@ def test_a_rollout_ends_with_the_last_episode():
 
 def test_active_says_which_environments_still_ran():
     ticks = list(rollout(vector(), Script(), SEEDS))
-    assert np.array([tick.active for tick in ticks]).T.tolist() == [[t < T for t in range(5)] for T in LENGTHS]
+    assert np.array([tick.active for tick in ticks]).T.tolist() == [
+        [t < T for t in range(5)] for T in LENGTHS
+    ]
 
 
 def test_where_active_is_false_nothing_happened():
@@ -82,7 +88,9 @@ def test_the_policy_is_told_who_is_active_and_gets_its_seed_and_state():
     ticks = list(rollout(vector(), policy, SEEDS, policy_seed=17))
     assert policy.seed == 17
     assert [tick.state for tick in ticks] == [1, 2, 3, 4, 5]
-    assert all(np.array_equal(tick.active, seen) for tick, seen in zip(ticks, policy.seen, strict=True))
+    assert all(
+        np.array_equal(tick.active, seen) for tick, seen in zip(ticks, policy.seen, strict=True)
+    )
 
 
 def test_a_vector_can_be_driven_again():
@@ -103,7 +111,9 @@ def test_a_real_drive_is_recorded_with_what_v_m_and_the_game_made_of_it():
     drive = record(env, agent, 3, policy_seed=5)
     (episode,) = episodes(VectorEnv(CAR_RACING.make, 1, 9), agent, [3], 5)
     assert len(drive) == 9 and drive.seed == 3 and drive.pictures is None
-    assert np.array_equal(drive.frames, episode.obs) and np.array_equal(drive.action, episode.action)
+    assert np.array_equal(drive.frames, episode.obs) and np.array_equal(
+        drive.action, episode.action
+    )
     mu, logvar = encode_frames(agent.vae, drive.frames[:-1])
     np.testing.assert_allclose(drive.mu, mu, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(drive.logvar, logvar, rtol=1e-3, atol=1e-4)
@@ -131,15 +141,23 @@ def test_a_dreamt_drive_is_recorded_too():
     agent = tiny_agent()
     env = DreamEnv(agent.vae, agent.mdnrnn, np.ones((1, 4)), max_steps=4)
     drive = record(env, DreamPolicy(agent, env), 3)
-    assert drive.frames.shape == (5, 64, 64, 3) and drive.z.shape == (4, 4) and drive.h.shape == drive.c.shape == (5, 6)
+    assert (
+        drive.frames.shape == (5, 64, 64, 3)
+        and drive.z.shape == (4, 4)
+        and drive.h.shape == drive.c.shape == (5, 6)
+    )
     assert (drive.z[0] == 1).all() and not drive.h[0].any() and drive.h[1:].any(axis=1).all()
-    assert np.array_equal(drive.h[4], env.state[0][0]) and np.array_equal(drive.frames[4], env.render()[0])
+    assert np.array_equal(drive.h[4], env.state[0][0]) and np.array_equal(
+        drive.frames[4], env.render()[0]
+    )
     assert not drive.telemetry and drive.mu is None
 
 
 def test_recorded_drives_end_each_at_its_own_step():
     for drive, T in zip(drives(vector(), Script(), SEEDS), LENGTHS, strict=True):
-        assert len(drive.frames) == T + 1 and len(drive) == len(drive.reward) == T and drive.z is None
+        assert (
+            len(drive.frames) == T + 1 and len(drive) == len(drive.reward) == T and drive.z is None
+        )
 
 
 def test_recording_changes_nothing_about_a_drive():

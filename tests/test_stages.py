@@ -44,9 +44,24 @@ DETERMINISTIC = ("*.npz", "*.safetensors", "*.jsonl")
 
 def start(stage: str, folder: Path) -> subprocess.Popen:
     """A stage in a process of its own, with one thread so that every machine agrees with itself."""
-    command = [sys.executable, "-m", "tests.tiny", stage, "--preset", "tiny", "--run", str(folder), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.tiny",
+        stage,
+        "--preset",
+        "tiny",
+        "--run",
+        str(folder),
+        "--device",
+        "cpu",
+    ]
     return subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 
@@ -59,12 +74,16 @@ def finish(stage: str, folder: Path) -> None:
 def progress(stage: str, folder: Path) -> int:
     """How much a stage has put on disk: files or lines."""
     found = list(folder.glob(STAGES[stage]))
-    return len(found) if stage == "collect" else sum(path.read_bytes().count(b"\n") for path in found)
+    return (
+        len(found) if stage == "collect" else sum(path.read_bytes().count(b"\n") for path in found)
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {
-        str(path.relative_to(folder)): path.read_bytes() for pattern in DETERMINISTIC for path in folder.rglob(pattern)
+        str(path.relative_to(folder)): path.read_bytes()
+        for pattern in DETERMINISTIC
+        for path in folder.rglob(pattern)
     }
 
 
@@ -108,9 +127,14 @@ def test_a_stage_killed_in_the_middle_continues_to_the_same_files(stage, whole_r
 
 def test_encoding_killed_in_the_middle_continues_to_the_same_files(whole_run, tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    shutil.copytree(whole_run["whole"], whole, ignore=shutil.ignore_patterns("latents", "mdnrnn", "controller"))
+    shutil.copytree(
+        whole_run["whole"], whole, ignore=shutil.ignore_patterns("latents", "mdnrnn", "controller")
+    )
     for index in range(6, 40):
-        shutil.copy(EpisodeStore(whole / "episodes").path(index % 6), EpisodeStore(whole / "episodes").path(index))
+        shutil.copy(
+            EpisodeStore(whole / "episodes").path(index % 6),
+            EpisodeStore(whole / "episodes").path(index),
+        )
     shutil.copytree(whole, folder)
     finish("train-mdnrnn", whole)
     process = start("train-mdnrnn", folder)
@@ -118,7 +142,9 @@ def test_encoding_killed_in_the_middle_continues_to_the_same_files(whole_run, tm
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert 0 < len(list(folder.glob("latents/0*.npz"))) < 40, "the kill came too late to test anything"
+    assert 0 < len(list(folder.glob("latents/0*.npz"))) < 40, (
+        "the kill came too late to test anything"
+    )
     finish("train-mdnrnn", folder)
     assert contents(folder) == contents(whole) and len(list(folder.glob("latents/0*.npz"))) == 40
 
@@ -161,15 +187,21 @@ def test_stored_actions_replayed_on_the_official_environment_earn_the_stored_rew
     episode = load_episode(EpisodeStore(whole_run["whole"] / "episodes").paths()[0])
     env = CAR_RACING.make_official()
     env.reset(seed=episode.seed)
-    assert [env.step(action)[1] for action in episode.action] == pytest.approx(episode.reward.tolist(), abs=1e-5)
+    assert [env.step(action)[1] for action in episode.action] == pytest.approx(
+        episode.reward.tolist(), abs=1e-5
+    )
 
 
 def test_the_log_replays_to_the_saved_mean(whole_run):
     folder = whole_run["whole"] / "controller"
     rows = checkpoint.read_lines(folder / "generations.jsonl")
-    best = max((row for row in rows if "selection" in row), key=lambda row: np.mean(row["selection"]))
+    best = max(
+        (row for row in rows if "selection" in row), key=lambda row: np.mean(row["selection"])
+    )
     search = evolve.replay(TINY, whole_run["whole"], best["generation"] + 1)
-    assert torch.equal(torch.from_numpy(search.mean).float(), checkpoint.load_weights(folder)["params"])
+    assert torch.equal(
+        torch.from_numpy(search.mean).float(), checkpoint.load_weights(folder)["params"]
+    )
     assert evolve.replay(TINY, whole_run["whole"], 2).generation == 2
 
 
@@ -215,7 +247,9 @@ def test_an_m_that_changes_under_a_running_search_stops_it(whole_run, tmp_path):
 def change_m(folder):
     tensors = checkpoint.load_weights(folder / "mdnrnn")
     tensors["to_mixture.bias"] += 1
-    checkpoint.save_weights(folder / "mdnrnn", tensors, checkpoint.read_json(folder / "mdnrnn" / "meta.json"))
+    checkpoint.save_weights(
+        folder / "mdnrnn", tensors, checkpoint.read_json(folder / "mdnrnn" / "meta.json")
+    )
 
 
 def test_fitness_is_the_return_of_each_candidate_alone(whole_run):
@@ -225,7 +259,9 @@ def test_fitness_is_the_return_of_each_candidate_alone(whole_run):
     together = evolve.drive(folder, settings, candidates, seeds, (1,))
     assert together.shape == (3, 2)
     agent = Agent.load(folder)
-    agent.vae.sample = lambda mu, logvar, generator: mu  # noise belongs to the block, so compare without it
+    agent.vae.sample = lambda mu, logvar, generator: (
+        mu
+    )  # noise belongs to the block, so compare without it
     agent.params = torch.from_numpy(candidates[1:2])
     alone, _ = returns(VectorEnv(CAR_RACING.make, 2, 12), agent, seeds)
     assert together[1] == pytest.approx(alone, abs=5)
@@ -301,7 +337,10 @@ def test_random_networks_differ_from_seed_to_seed_and_repeat_for_the_same_one():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_networks_drive(seed):
-    driver, obs = collect.random_network(seed), torch.full((1, 64, 64, 3), 100, dtype=torch.uint8).numpy()
+    driver, obs = (
+        collect.random_network(seed),
+        torch.full((1, 64, 64, 3), 100, dtype=torch.uint8).numpy(),
+    )
     state = driver.initial_state(1, seed)
     for _ in range(3):
         action, state = driver.act(obs, state)
@@ -322,7 +361,9 @@ def test_training_stops_at_the_first_loss_that_is_not_finite():
 def test_the_learning_rate_falls_evenly_towards_its_end_or_stays(end, expected):
     settings = replace(TINY.mdnrnn, steps=4, learning_rate_end=end)
     mdnrnn, rates = MDNRNN(4, 3, 8, 2), []
-    optimizer = torch.optim.Adam([p for p in mdnrnn.parameters() if p.requires_grad], settings.learning_rate)
+    optimizer = torch.optim.Adam(
+        [p for p in mdnrnn.parameters() if p.requires_grad], settings.learning_rate
+    )
     z, mask = torch.randn(2, 6, 4).numpy(), torch.ones(2, 5, dtype=torch.bool).numpy()
     batch = Sequences(z, z[:, 1:, :3], z[:, 1:, 0], ~mask, mask)
     for _ in train.train_mdnrnn(settings, mdnrnn, iter([batch] * 4), optimizer):

@@ -44,7 +44,8 @@ def test_patches_are_torchs_transposed_convolution_and_so_are_their_gradients(si
     torch.testing.assert_close(layer(x), expected)
     direction, inputs = torch.randn(expected.shape), (x, layer.weight, layer.bias)
     for ours, theirs in zip(
-        torch.autograd.grad(layer(x), inputs, direction), torch.autograd.grad(expected, inputs, direction)
+        torch.autograd.grad(layer(x), inputs, direction),
+        torch.autograd.grad(expected, inputs, direction),
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -111,7 +112,9 @@ def test_a_sample_has_the_mean_and_the_variance_that_it_was_given(vae):
 
 def test_the_same_generator_gives_the_same_sample(vae):
     mu = torch.zeros(2, 3)
-    first, again, other = (vae.sample(mu, mu, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    first, again, other = (
+        vae.sample(mu, mu, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -125,8 +128,12 @@ def test_gradients_reach_mu_and_logvar_through_a_sample(vae):
 
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 5.0])
 def test_kl_equals_torchs_closed_form(spread):
-    mu, logvar = spread * torch.randn(2, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    oracle = kl_divergence(Normal(mu, torch.exp(logvar / 2)), Normal(torch.zeros(()).double(), torch.ones(()).double()))
+    mu, logvar = spread * torch.randn(
+        2, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    oracle = kl_divergence(
+        Normal(mu, torch.exp(logvar / 2)), Normal(torch.zeros(()).double(), torch.ones(()).double())
+    )
     torch.testing.assert_close(kl_to_standard_normal(mu, logvar), oracle, atol=1e-12, rtol=1e-9)
 
 
@@ -144,7 +151,9 @@ def test_kl_is_zero_at_the_standard_normal_and_positive_elsewhere():
     assert kl_to_standard_normal(torch.randn(1000), torch.randn(1000)).gt(0).all()
 
 
-@pytest.mark.parametrize("spread", [0.05, 0.5, 3.0], ids=["floor under all", "floor under some", "floor under none"])
+@pytest.mark.parametrize(
+    "spread", [0.05, 0.5, 3.0], ids=["floor under all", "floor under some", "floor under none"]
+)
 def test_loss_equals_a_literal_computation(spread):
     values = inputs(spread=spread)
     loss, _ = vae_loss(*values, kl_tolerance=0.5)

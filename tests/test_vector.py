@@ -17,7 +17,12 @@ def real(max_steps=4):
 
 
 def dream(max_steps=4):
-    return DreamEnv(*tiny_models(), np.random.default_rng(0).standard_normal((5, 4)), num_envs=3, max_steps=max_steps)
+    return DreamEnv(
+        *tiny_models(),
+        np.random.default_rng(0).standard_normal((5, 4)),
+        num_envs=3,
+        max_steps=max_steps,
+    )
 
 
 @pytest.fixture(params=[real, dream])
@@ -134,14 +139,18 @@ def test_bad_actions_are_refused_before_anything_moves(make, actions):
 
 
 def test_a_list_of_seeds_of_another_length_is_refused(make):
-    with pytest.raises(ValueError, match="3 environments got 2 seeds and a reset mask of 3; expected 3 of each"):
+    with pytest.raises(
+        ValueError, match="3 environments got 2 seeds and a reset mask of 3; expected 3 of each"
+    ):
         make().reset(seed=[1, 2])
 
 
 @pytest.mark.parametrize("kind", [int, np.int64])
 def test_one_seed_counts_upwards_as_a_list_would(make, kind):
     one, other = make(), make()
-    assert np.array_equal(one.reset(seed=kind(7))[0], other.reset(seed=np.array([7, 8, 9], kind))[0])
+    assert np.array_equal(
+        one.reset(seed=kind(7))[0], other.reset(seed=np.array([7, 8, 9], kind))[0]
+    )
     assert np.array_equal(one.step(STILL)[0], other.step(STILL)[0])
 
 
@@ -173,7 +182,11 @@ def test_each_copy_gets_its_own_seed():
 
 def test_seeds_reach_gymnasium_as_plain_integers():
     env = VectorEnv(lambda: gym.make("CarRacing-v3", disable_env_checker=True), 1, 4)
-    assert env.reset(seed=np.array([3]))[0].shape == env.reset(seed=np.int64(3))[0].shape == (1, 96, 96, 3)
+    assert (
+        env.reset(seed=np.array([3]))[0].shape
+        == env.reset(seed=np.int64(3))[0].shape
+        == (1, 96, 96, 3)
+    )
 
 
 def test_no_seed_leaves_each_copy_its_own():
@@ -260,11 +273,18 @@ def test_patience_ends_an_episode_after_that_many_steps_without_reward(paid, len
 
 
 def test_only_what_patience_cut_is_stalled():
-    env = VectorEnv(MakeOneAfterTheOther(Paying(), Cut(100), Counter(2), Paying(1, 2, 3)), 4, 4, patience=3)
+    env = VectorEnv(
+        MakeOneAfterTheOther(Paying(), Cut(100), Counter(2), Paying(1, 2, 3)), 4, 4, patience=3
+    )
     env.reset(seed=0)
     for _ in range(5):
         env.step(np.zeros((4, 3)))
-    assert env.stalled.tolist() == [True, False, False, False] and env.truncated.tolist() == [True, True, False, True]
+    assert env.stalled.tolist() == [True, False, False, False] and env.truncated.tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ]
     env.reset(seed=0)
     assert not env.stalled.any()
 

@@ -4,12 +4,13 @@ import signal
 import sys
 from dataclasses import replace
 
-from wmlib import config, train
+from wmlib import config, presets, train
 from wmlib.cli import main
 
 TINY = config.Config(
     preset="tiny",
     seed=3,
+    task="car_racing",
     collect=config.CollectConfig(episodes=6, max_steps=40, policy="brownian"),
     vae=config.VAEConfig(z_size=4, kl_tolerance=0.5, batch_size=4, learning_rate=1e-3, steps=24),
     mdnrnn=config.MDNRNNConfig(
@@ -23,12 +24,14 @@ TINY = config.Config(
     evaluate=config.EvaluateConfig(episodes=2),
 )  # fmt: skip
 
-config.PRESETS["tiny"] = TINY
-config.PRESETS["tiny-v-only"] = replace(
+presets.PRESETS["tiny"] = TINY
+presets.PRESETS["tiny-v-only"] = replace(
     TINY, preset="tiny-v-only", mdnrnn=None, controller=config.ControllerConfig(reads="z")
 )
 train.SAVE_EVERY = 5
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background inherit that it is ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests run in the background inherit that it is ignored
     sys.exit(main())

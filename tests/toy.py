@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from tests.tiny import TINY
-from wmlib import config
+from wmlib.config import DreamConfig, OutcomeConfig
+from wmlib.presets import PRESETS
 from wmlib.cli import main
 from wmlib.envs.task import Task, register
 
@@ -51,10 +52,10 @@ register(
     Task("toy", Bar, Bar, Bar.action_space, ("push",), torch.tanh, steer, (0.0,), (1.0,), bright, 0.0, max_steps=60)
 )
 REAL = replace(
-    TINY, preset="toy", task="toy", vae=replace(TINY.vae, z_size=3), mdnrnn=replace(TINY.mdnrnn, outcome=True)
+    TINY, preset="toy", task="toy", vae=replace(TINY.vae, z_size=3), mdnrnn=replace(TINY.mdnrnn, outcome=OutcomeConfig())
 )
-DREAM = replace(REAL, preset="toy-dream", evolve=replace(TINY.evolve, world="dream", temperature=1.15))
-config.PRESETS |= {preset.preset: preset for preset in (REAL, DREAM)}
+DREAM = replace(REAL, preset="toy-dream", evolve=replace(TINY.evolve, world="dream", dream=DreamConfig(temperature=1.15)))
+PRESETS |= {preset.preset: preset for preset in (REAL, DREAM)}
 
 if __name__ == "__main__":
     sys.exit(main())

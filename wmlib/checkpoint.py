@@ -48,7 +48,9 @@ def read_json(path: Path) -> dict:
             raise ValueError("no JSON object")
         return values
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete its folder and make it anew") from None
+        raise ValueError(
+            f"{path} is damaged ({error}); delete its folder and make it anew"
+        ) from None
 
 
 def append_line(path: Path, values: dict) -> None:
@@ -104,7 +106,9 @@ def load_weights(folder: Path) -> dict:
     path = folder / "weights.safetensors"
     for needed in (path, folder / "meta.json"):
         if not needed.exists():
-            raise FileNotFoundError(f"{needed} is missing; train this stage first (python -m wmlib --help)")
+            raise FileNotFoundError(
+                f"{needed} is missing; train this stage first (python -m wmlib --help)"
+            )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != read_json(folder / "meta.json").get("weights_sha256"):
         odd = "truncated or edited: its hash is not the one in meta.json"
@@ -120,24 +124,32 @@ def load_into(module: Module, folder: Path) -> None:
         wanted = tuple(expected[name].shape) if name in expected else "nothing"
         if found != wanted:
             misfit = f"{folder}/weights.safetensors does not fit this {type(module).__name__}"
-            raise ValueError(f"{misfit}: {name} is {found}, expected {wanted}; check z_size and hidden_size")
+            raise ValueError(
+                f"{misfit}: {name} is {found}, expected {wanted}; check z_size and hidden_size"
+            )
     module.load_state_dict(tensors)
 
 
-def save_progress(folder: Path, module: Module, optimizer: Adam, step: int, seconds: float, data: str = "") -> None:
+def save_progress(
+    folder: Path, module: Module, optimizer: Adam, step: int, seconds: float, data: str = ""
+) -> None:
     """All that continues a training after `step` steps, in one file: weights, Adam's moments, the seconds it took.
 
     data: the hash of what it is trained on.
     """
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        tensors |= {
+            f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()
+        }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = save(tensors, metadata={"step": str(step), "seconds": str(seconds), "data": data})
     write_atomically(folder / "progress.safetensors", content + hashlib.sha256(content).digest())
 
 
-def load_progress(folder: Path, module: Module, optimizer: Adam, data: str = "") -> tuple[int, float]:
+def load_progress(
+    folder: Path, module: Module, optimizer: Adam, data: str = ""
+) -> tuple[int, float]:
     """Continue from `save_progress`: fills module and optimizer; returns the steps done and their seconds, or 0, 0.
 
     Raises ValueError for a damaged file, for another module's, and for one of a training on other data.
@@ -151,8 +163,14 @@ def load_progress(folder: Path, module: Module, optimizer: Adam, data: str = "")
     tensors = load(content)
     about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     if about.get("data", data) != data:
-        raise ValueError(f"{path} was trained on other data than there is now; delete it to train this stage anew")
-    weights = {name[len("module.") :]: tensor for name, tensor in tensors.items() if name.startswith("module.")}
+        raise ValueError(
+            f"{path} was trained on other data than there is now; delete it to train this stage anew"
+        )
+    weights = {
+        name[len("module.") :]: tensor
+        for name, tensor in tensors.items()
+        if name.startswith("module.")
+    }
     try:
         module.load_state_dict(weights)
     except RuntimeError:
@@ -163,20 +181,40 @@ def load_progress(folder: Path, module: Module, optimizer: Adam, data: str = "")
         if name.startswith("adam."):
             _, index, moment = name.split(".")
             states.setdefault(int(index), {})[moment] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": states, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
     return int(about["step"]), float(about["seconds"])
 
 
 def describe(started: float, **values) -> dict:
     """What a meta.json says of how its result was made: command, commit, seconds since `started`, given values."""
-    command = " ".join(["python -m wmlib", *sys.argv[1:]]) if "wmlib" in sys.argv[0] else Path(sys.argv[0]).name
-    return {"command": command, "commit": commit(), "duration_s": round(time.time() - started, 1), **values}
+    command = (
+        " ".join(["python -m wmlib", *sys.argv[1:]])
+        if "wmlib" in sys.argv[0]
+        else Path(sys.argv[0]).name
+    )
+    return {
+        "command": command,
+        "commit": commit(),
+        "duration_s": round(time.time() - started, 1),
+        **values,
+    }
 
 
 def commit() -> str:
     """The repository's commit, with + when files differ from it; "unknown" outside a checkout."""
     try:
-        args = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        args = [
+            "git",
+            "-C",
+            str(ROOT),
+            "describe",
+            "--always",
+            "--abbrev=40",
+            "--dirty=+",
+            "--exclude=*",
+        ]
         return subprocess.run(args, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -7,29 +7,30 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from wmlib import checkpoint, parallel
-from wmlib.agent import Agent, load_config
+from wmlib import chain, checkpoint, parallel
+from wmlib.agent import Agent
 from wmlib.collect import collect
-from wmlib.config import EVALUATE_SEEDS, PRESETS, Config, differences, get_preset, resolve, to_dict
+from wmlib.config import EVALUATE_SEEDS, resolve
 from wmlib.envs.task import get_task
 from wmlib.envs.vector import VectorEnv
 from wmlib.evaluate import evaluate, evaluate_random, summarise
-from wmlib.evolve import evolve, input_hashes
+from wmlib.evolve import evolve
+from wmlib.presets import PRESETS, get_preset
 from wmlib.rollout import rollout
-from wmlib.train import mdnrnn_stage, vae_stage
+from wmlib.run import Run, claim_run, load_config, open_run
+from wmlib.train import mdnrnn_stage, memory_steps, vae_stage
 from wmlib.video import write_mp4
 
 WATCH_FOLDER = resolve("runs")
 
 STAGES = {
-    "collect": "drive a random policy, and the first round's agent where there is one, and store the episodes",
+    "collect": "let a random policy, and the base's agent where there is one, play; store the episodes",
     "train-vae": "train V on the episodes",
     "train-mdnrnn": "train M on the episodes as V sees them",
     "evolve": "evolve C on V and M with CMA-ES",
@@ -71,13 +72,30 @@ def _parser() -> argparse.ArgumentParser:
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
     for name, text in STAGES.items():
         add = stages.add_parser(name, help=text, description=text).add_argument
-        add("--preset", default="quick", help=f"{', '.join(PRESETS)}: see wmlib/config.py (default: quick)")
+        add(
+            "--preset",
+            default="quick",
+            help=f"{', '.join(PRESETS)}: see wmlib/config.py (default: quick)",
+        )
         add("--run", help="the folder of the run (default: runs/PRESET)")
-        add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where V and M are trained")
-        add("--cluster", metavar="ADDRESS", help="a Ray cluster that shares the work (default: this machine's cores)")
+        add(
+            "--device",
+            choices=["auto", "cpu", "cuda", "mps"],
+            default="auto",
+            help="where V and M are trained",
+        )
+        add(
+            "--cluster",
+            metavar="ADDRESS",
+            help="a Ray cluster that shares the work (default: this machine's cores)",
+        )
         add("--json", action="store_true", help="print one JSON object last")
         if name in ("train-vae", "train-mdnrnn", "agent"):
-            add("--skip-damaged", action="store_true", help="leave damaged episodes out, with a warning")
+            add(
+                "--skip-damaged",
+                action="store_true",
+                help="leave damaged episodes out, with a warning",
+            )
         if name in ("evaluate", "watch"):
             add("--agent", help="the folder of an agent, instead of --run")
             first = "the first track's seed (default: %(default)s)"
@@ -88,82 +106,47 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> dict:
+    preset = get_preset(args.preset or "quick")
+    folder = resolve(args.run or f"runs/{preset.preset}")
     if args.stage in ("evaluate", "watch"):
-        agent = resolve(args.agent or args.run or f"runs/{get_preset(args.preset).preset}")
+        agent = resolve(args.agent) if args.agent else folder
         if args.stage == "watch":
             return run_watch(agent, args.first_seed)
         return run_evaluate(agent, args.first_seed, args.episodes, keep=not args.agent)
-    config = get_preset(args.preset)
-    folder = resolve(args.run or f"runs/{config.preset}")
-    claim(folder, config)
+    config = preset
+    if args.preset is None and (folder / "config.json").exists():
+        config = load_config(folder)  # a run that is there goes on as it began
+    get_task(config.task)
+    run = claim_run(folder, config)
+    skip_damaged = getattr(args, "skip_damaged", False)
     if args.stage != "agent":
-        return run_stage(args.stage, config, folder, args.device, getattr(args, "skip_damaged", False))
-    if config.collect.first_round and not is_evolved(folder / "first"):
-        first = get_preset(config.collect.first_round)
-        claim(folder / "first", first)
-        for stage in chain(first):
-            run_stage(stage, first, folder / "first", args.device)
-    results = {stage: run_stage(stage, config, folder, args.device, args.skip_damaged) for stage in chain(config)}
+        return run_stage(run, args.stage, args.device, skip_damaged)
+    results: dict = {}
+    for one, stage in chain.plan(run):
+        result = run_stage(one, stage, args.device, skip_damaged)
+        results |= {stage: result} if one == run else {}
     return results | {"evaluate": run_evaluate(folder)}
 
 
-def claim(folder: Path, config: Config) -> None:
-    """Make a run's folder, or check that it was made with the same configuration; ValueError if not."""
-    if not (folder / "config.json").exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty and holds no run; choose another --run")
-        get_task(config.task)
-        checkpoint.write_json(folder / "config.json", to_dict(config))
-    if differing := differences(load_config(folder), config):
-        which = "; ".join(differing[:3])
-        raise ValueError(f"{folder} was made with another configuration ({which}); choose another --run or --preset")
-
-
-def chain(config: Config) -> list[str]:
-    """The stages that make an agent of this configuration, in order."""
-    return ["collect", "train-vae", "train-mdnrnn", "evolve"] if config.mdnrnn else ["collect", "train-vae", "evolve"]
-
-
-def run_stage(stage: str, config: Config, folder: Path, device: str, skip_damaged: bool = False) -> dict:
+def run_stage(run: Run, stage: str, device: str, skip_damaged: bool = False) -> dict:
     """Run a stage behind its progress bar; returns its last metrics."""
-    if stage not in chain(config):
-        raise ValueError(f"the preset {config.preset} has no M; its stages are {', '.join(chain(config))}")
-    device, steps_of_m = pick_device(device), config.mdnrnn.steps if config.mdnrnn else 0
+    if stage not in chain.stages(run):
+        made = f"the stages of {run.folder} are {', '.join(chain.stages(run))}"
+        raise ValueError(f"{stage} has nothing to make there: {made}")
+    device = pick_device(device)
+    config = run.config
     loops = {  # generators, of which only one is ever begun
-        "collect": (collect(config, folder / "episodes"), wanted(config), "episode"),
-        "train-vae": (vae_stage(config, folder, device, skip_damaged), config.vae.steps, "step"),
-        "train-mdnrnn": (mdnrnn_stage(config, folder, device, skip_damaged), steps_of_m, "step"),
-        "evolve": (evolve(config, folder), config.evolve.generations, "generation"),
+        "collect": (collect(run), config.collect.total, "episode"),
+        "train-vae": (vae_stage(run, device, skip_damaged), config.vae.steps, "step"),
+        "train-mdnrnn": (
+            mdnrnn_stage(run, device, skip_damaged),
+            sum(memory_steps(run).values()),
+            "step",
+        ),
+        "evolve": (evolve(run), config.evolve.generations, "generation"),
     }
-    require_input(stage, folder, config)
+    chain.require(run, stage)
     return with_bar(stage, *loops[stage])
-
-
-def require_input(stage: str, folder: Path, config: Config) -> None:
-    """FileNotFoundError, naming the command to run, unless what comes before `stage` has finished."""
-    if stage == "collect" and config.collect.first_round and not is_evolved(folder / "first"):
-        command = f"python -m wmlib agent --preset {config.collect.first_round} --run {folder / 'first'}"
-        raise FileNotFoundError(f"collect needs the first round's agent first; run {command}")
-    ready = {
-        "collect": len(list((folder / "episodes").glob("[0-9]*.npz"))) >= wanted(config),
-        "train-vae": (folder / "vae" / "weights.safetensors").exists(),
-        "train-mdnrnn": (folder / "mdnrnn" / "weights.safetensors").exists(),
-    }
-    for before, stage_after in pairwise(chain(config)):
-        if stage == stage_after and not ready[before]:
-            command = f"python -m wmlib {before} --preset {config.preset} --run {folder}"
-            raise FileNotFoundError(f"{stage} needs the whole of {before} first; run {command}")
-
-
-def wanted(config: Config) -> int:
-    """The number of episodes that a run collects."""
-    return config.collect.episodes + config.collect.agent_episodes
-
-
-def is_evolved(folder: Path) -> bool:
-    """Whether a run's evolution has come to its end."""
-    meta = folder / "controller" / "meta.json"
-    return meta.exists() and checkpoint.read_json(meta)["generation"] == load_config(folder).evolve.generations
 
 
 def with_bar(label: str, loop: Iterator[tuple[int, Any]], total: int, unit: str) -> Any:
@@ -182,14 +165,20 @@ def _short(metrics: dict | list) -> str:
         return f"mean return {sum(metrics) / len(metrics):.1f}"
     values = {name: value for name, value in metrics.items() if isinstance(value, float)}
     if "fitness" in metrics:
-        fitness = [value for value in metrics["fitness"] if value is not None]  # a return that was no number
+        fitness = [
+            value for value in metrics["fitness"] if value is not None
+        ]  # a return that was no number
         values = {"mean": sum(fitness) / len(fitness), "best": max(fitness)} | values
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def pick_device(name: str) -> str:
     """auto: cuda, else mps, else cpu; ValueError for one that this machine lacks."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         return next(device for device, found in there.items() if found)
     if not there[name]:
@@ -197,15 +186,23 @@ def pick_device(name: str) -> str:
     return name
 
 
-def run_evaluate(folder: Path, first: int = EVALUATE_SEEDS.start, episodes: int | None = None, keep=True) -> dict:
+def run_evaluate(
+    folder: Path, first: int = EVALUATE_SEEDS.start, episodes: int | None = None, keep=True
+) -> dict:
     """Score an agent and white noise on the same tracks; a run's result is kept in its evaluate.json."""
-    config = load_config(folder)
+    run = open_run(folder)
+    config = run.config
     episodes = episodes or config.evaluate.episodes
-    random = with_bar("random policy", evaluate_random(episodes, first, config.task), episodes, "episode")
-    scores = with_bar("agent", evaluate(folder, episodes, first), episodes, "episode")
-    controller = checkpoint.read_json(folder / "controller" / "meta.json")["weights_sha256"]
-    result: dict = {"agent": summarise(scores), "random_policy": summarise(random), "first_seed": first}
-    result |= {"weights_sha256": input_hashes(folder) | {"controller": controller}, "commit": checkpoint.commit()}
+    task, total = run.config.task, episodes
+    random = with_bar("random policy", evaluate_random(task, total, first), total, "episode")
+    scores = with_bar("agent", evaluate(folder, total, first), total, "episode")
+    result: dict = {
+        "agent": summarise(scores),
+        "random_policy": summarise(random),
+        "first_seed": first,
+        "weights_sha256": run.input_hashes() | {"controller": run.weights_hash("controller")},
+        "commit": checkpoint.commit(),
+    }
     for name in ("random_policy", "agent"):
         found, (low, high) = result[name], result[name]["interval"]
         score = f"{found['mean']:7.1f} ± {found['std']:.1f} over {episodes} unseen tracks"
@@ -219,8 +216,12 @@ def run_watch(folder: Path, seed: int) -> dict:
     """Drive in the game's own window, or write an mp4 where there is no display."""
     agent = Agent.load(folder)
     torch.set_num_threads(1)  # a batch of one frame is too small to share
-    window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-    env = VectorEnv(partial(agent.task.make, "human" if window else "rgb_array"), 1, agent.task.max_steps)
+    window = sys.platform in ("win32", "darwin") or any(
+        map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))
+    )
+    env = VectorEnv(
+        partial(agent.task.make, "human" if window else "rgb_array"), 1, agent.task.max_steps
+    )
     total, frames = 0.0, []
     with tqdm(total=agent.task.max_steps, desc="watch", unit="step", dynamic_ncols=True) as bar:
         for tick in rollout(env, agent, [seed], seed):

@@ -1,14 +1,8 @@
-"""Every hyperparameter of the course on one page: one frozen dataclass per stage, and the presets.
+"""The schema of a run: one frozen dataclass per stage. Their values stand in presets.py."""
 
-QUICK runs the whole chain in minutes, LAPTOP trains an agent that drives, PAPER is the published setting.
-Sources of PAPER's values: [P] Ha & Schmidhuber (2018), arXiv 1803.10122; [C] the code they released.
-"""
-
-import json
 import math
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args, get_origin
 
 import numpy as np
 
@@ -22,6 +16,18 @@ EVALUATE_SEEDS = range(50_000_000, 60_000_000)
 
 RANDOM_POLICIES = ("uniform", "brownian", "random_network")
 INPUTS = ("mu", "z", "h", "c")  # what C may read
+KEEPABLE = ("episodes", "vae", "mdnrnn")  # what a run may take from its base
+
+# What no preset changes. Batches and noise depend on it, so another value makes another run.
+CHUNK_STEPS = 300  # batches drawn from the same few episodes: reading costs a twentieth of training
+FRAME_EPISODES = 32  # episodes in memory at a time while V trains
+SEQUENCE_EPISODES = 256  # and while M trains
+AGENT_BLOCK = 8  # episodes that an agent drives in one job, so that V sees a batch
+CANDIDATE_BLOCK = 32  # episodes of candidates in one job: more make V cheaper, but each takes 14 MB
+SELECT_BLOCK = 16  # episodes of the mean in one job
+SCOUT_BLOCK = 128  # episodes between two lines of the scouting's log
+EVALUATE_BLOCK = 5  # official episodes in one job
+BROWNIAN_MEMORY = 0.95  # the part of a raw action that the Brownian policy's next step keeps
 
 
 def _check(holds: bool, complaint: str) -> None:
@@ -32,18 +38,23 @@ def _check(holds: bool, complaint: str) -> None:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """Real episodes, the data of V and M, and who drives them; two rounds: iterative training (paper, section 5)."""
+    """Real episodes, the data of V and M, and who drives them (paper, section 5)."""
 
-    episodes: int
+    episodes: int  # of a random policy
     max_steps: int
     policy: str  # one of RANDOM_POLICIES
-    first_round: str | None = None  # the preset of the agent in RUN/first that drives a second round:
-    agent_episodes: int = 0  # so many more
+    agent_episodes: int = 0  # so many more, which the base's agent drives
 
     def __post_init__(self):
-        together = (self.first_round is None) == (self.agent_episodes == 0)
-        _check(together and self.agent_episodes >= 0, f"first_round and agent_episodes go together: {self}")
-        _check(self.policy in RANDOM_POLICIES, f"no policy {self.policy!r}; choose one of {', '.join(RANDOM_POLICIES)}")
+        counts = self.episodes, self.agent_episodes
+        _check(min(counts) >= 0, f"numbers of episodes are 0 or more, got {counts}")
+        known = ", ".join(RANDOM_POLICIES)
+        _check(self.policy in RANDOM_POLICIES, f"no policy {self.policy!r}; choose one of {known}")
+
+    @property
+    def total(self) -> int:
+        """All episodes that the run adds."""
+        return self.episodes + self.agent_episodes
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,27 @@ class VAEConfig:
     batch_size: int
     learning_rate: float
     steps: int
-    learning_rate_end: float | None = None  # reached evenly at the last step; None keeps learning_rate
+    learning_rate_end: float | None = (
+        None  # reached evenly at the last step; None keeps learning_rate
+    )
+
+
+@dataclass(frozen=True)
+class OutcomeConfig:
+    """What M says of a step besides the next z: its reward, and whether it ends the episode."""
+
+    trained: str = "with"  # "with" M; or "after" it, from its finished memory, M untouched
+    units: int = 64  # hidden units between h and the two outputs; 0 for a linear layer
+    end_weight: float = (
+        10.0  # an episode ends once, so its end counts more (paper's code, Take Cover)
+    )
+    learning_rate: float = 1e-3  # of a training after M, down to 0
+    steps: int = 2_000  # of a training after M, on batches as M's
+
+    def __post_init__(self):
+        known = self.trained in ("with", "after")
+        _check(known, f"the outcome is trained 'with' M or 'after' it, got {self.trained!r}")
+        _check(self.units >= 0 and self.end_weight > 0 and self.steps >= 1, f"odd numbers: {self}")
 
 
 @dataclass(frozen=True)
@@ -69,9 +100,11 @@ class MDNRNNConfig:
     learning_rate: float
     gradient_clip: float  # largest absolute value of a gradient's entry
     steps: int
-    outcome: bool = False  # whether M predicts reward and end as well
-    learning_rate_end: float | None = None  # reached evenly at the last step; None keeps learning_rate
-    look_ahead: int | None = None  # steps to a further z that M predicts while it trains; None: the next z alone
+    outcome: OutcomeConfig | None = None  # None: M predicts the next z alone
+    learning_rate_end: float | None = (
+        None  # reached evenly at the last step; None keeps learning_rate
+    )
+    look_ahead: int | None = None  # steps to a further z that M predicts while it trains; or None
 
     def __post_init__(self):
         fits = self.look_ahead is None or 2 <= self.look_ahead <= self.sequence_length
@@ -80,22 +113,45 @@ class MDNRNNConfig:
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """C. In the game M reads the same code of a frame as C does, mu or z; it is trained on draws in either case."""
+    """C. In the game M reads the same code of a frame as C does; it is trained on draws."""
 
     reads: str = "z h"  # the parts of C's input in their order, out of INPUTS
     hidden_size: int = 0  # tanh units between input and action; 0 for one linear layer
     bias: bool = True
 
     def __post_init__(self):
-        known = 0 < len(self.parts) == len(set(self.parts)) and set(self.parts) <= set(INPUTS)
-        _check(known, f"C reads each of {', '.join(INPUTS)} at most once, and something; got reads={self.reads!r}")
-        _check(not {"mu", "z"} <= set(self.parts), "C reads mu or z, a draw around it, not both")
-        _check(self.hidden_size >= 0, f"a hidden layer has 0 units or more, got hidden_size={self.hidden_size}")
+        parts = self.parts
+        known = 0 < len(parts) == len(set(parts)) and set(parts) <= set(INPUTS)
+        choice = f"C reads each of {', '.join(INPUTS)} at most once, and something"
+        _check(known, f"{choice}; got reads={self.reads!r}")
+        _check(not {"mu", "z"} <= set(parts), "C reads mu or z, a draw around it, not both")
+        size = self.hidden_size
+        _check(size >= 0, f"a hidden layer has 0 units or more, got hidden_size={size}")
 
     @property
     def parts(self) -> list[str]:
         """`reads`, taken apart."""
         return self.reads.split()
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """The dreams in which candidates drive where `world` is "dream"."""
+
+    temperature: float = 1.0
+    begin: str = "first"  # at stored episodes' "first" frames; or at random "moments" of them
+    starts: int = 1_000  # the number of places to begin, one of each episode in turn
+    dreamers: int = 0  # further Ms, trained to dream in place of the agent's own; 0: that dreams
+    dropout: float = 0.0  # the share of h that M's outputs don't see, another at each dreamt step
+
+    def __post_init__(self):
+        heat = self.temperature
+        _check(0 < heat < math.inf, f"temperature must be a positive number, got {heat}")
+        known = self.begin in ("first", "moments")
+        _check(known, f"dreams begin at 'first' frames or at 'moments', got {self.begin!r}")
+        _check(self.starts >= 1, f"dreams need 1 place to begin or more, got starts={self.starts}")
+        _check(self.dreamers >= 0, f"dreamers are 0 or more, got {self.dreamers}")
+        _check(0 <= self.dropout < 1, f"dropout is a share from 0 to below 1, got {self.dropout}")
 
 
 @dataclass(frozen=True)
@@ -106,32 +162,44 @@ class EvolveConfig:
     tracks: int  # episodes per candidate; all candidates of a generation drive the same tracks
     generations: int
     sigma0: float
-    sigma_end: float | None  # step size held to a geometric decay from sigma0; None leaves it to CMA-ES
-    decay: int | None  # generations that the decay takes; after them the step size stays; None with sigma_end alone
+    sigma_end: float | None  # step size held to a geometric decay from sigma0; None: CMA-ES's own
+    decay: int | None  # generations that the decay takes; None with sigma_end alone
     max_steps: int
     select_every: int  # generations between two scorings of the distribution's mean
     select_tracks: int  # tracks it is scored on, the same ones each time
-    patience: int | None  # steps in the real world without a success after which an episode is cut; None never cuts
-    world: str = "real"  # or "dream": what candidates drive in; the mean is always scored in the real one
-    temperature: float = 1.0  # the dream's
-    halving: tuple[int, ...] = ()  # further tracks for the better half, then for the better half of those, and so on
-    first_steps: int | None = None  # an episode's limit in generation 0, from where it grows evenly to max_steps
+    patience: int | None  # real steps without a success after which an episode is cut; None never
+    start: str = "zero"  # where the mean begins: at "zero", or at the "base"'s controller
+    world: str = "real"  # or "dream": what candidates drive in; the mean is scored in the real one
+    dream: DreamConfig = DreamConfig()
+    halving: tuple[int, ...] = ()  # further tracks for the better half, for its better half, ...
+    first_steps: int | None = None  # an episode's limit in generation 0; grows evenly to max_steps
     growth: int | None = None  # generations that this takes; None with first_steps alone
-    finish_from: int | None = None  # from then on half of the tracks are hard ones, and the step size falls to half
+    finish_from: int | None = None  # from then on half of the tracks are hard; the step size falls
+    scouted: int = 1_024  # tracks that the mean drives before the finish
+    hard: int = 32  # how many of them are hard: those where it did worst
 
     def __post_init__(self):
-        together = (self.sigma_end is None) == (self.decay is None) and (self.decay is None or self.decay >= 1)
-        _check(together, f"sigma_end and decay go together: got sigma_end={self.sigma_end}, decay={self.decay}")
-        grows = (self.first_steps is None) == (self.growth is None) and (self.growth is None or self.growth >= 1)
-        _check(grows, f"first_steps and growth go together: got first_steps={self.first_steps}, growth={self.growth}")
-        _check(min(self.halving, default=1) >= 1, f"each round of halving has 1 track or more, got {self.halving}")
-        counts = self.tracks, self.generations, self.max_steps, self.select_every, self.select_tracks
-        _check(self.popsize >= 2 and min(counts) >= 1, f"popsize is at least 2, every other number at least 1: {self}")
-        fits = self.sigma_end and self.world == "real" and 0 < (self.finish_from or 0) < self.generations
-        _check(self.finish_from is None or bool(fits), f"a finish needs sigma_end, the real world and an end: {self}")
-        _check(self.sigma0 > 0 and (self.sigma_end is None or self.sigma_end > 0), f"step sizes are positive: {self}")
+        end, decay = self.sigma_end, self.decay
+        together = (end is None) == (decay is None) and (decay is None or decay >= 1)
+        _check(together, f"sigma_end and decay go together: got sigma_end={end}, decay={decay}")
+        first, growth = self.first_steps, self.growth
+        grows = (first is None) == (growth is None) and (growth is None or growth >= 1)
+        found = f"got first_steps={first}, growth={growth}"
+        _check(grows, f"first_steps and growth go together: {found}")
+        rungs = min(self.halving, default=1) >= 1
+        _check(rungs, f"each rung of halving has 1 track or more, got {self.halving}")
+        driven = min(self.tracks, self.generations, self.max_steps)
+        selected = min(self.select_every, self.select_tracks)
+        enough = self.popsize >= 2 and driven >= 1 and selected >= 1
+        _check(enough, f"popsize is at least 2, every other number at least 1: {self}")
+        inside = end and self.world == "real" and 0 < (self.finish_from or 0) < self.generations
+        fits = self.finish_from is None or bool(inside)
+        _check(fits, f"a finish needs sigma_end, the real world and an end: {self}")
+        positive = self.sigma0 > 0 and (end is None or end > 0)
+        _check(positive, f"step sizes are positive: {self}")
         _check(self.world in ("real", "dream"), f"no world {self.world!r}; choose real or dream")
-        _check(0 < self.temperature < math.inf, f"temperature must be a positive number, got {self.temperature}")
+        _check(self.start in ("zero", "base"), f"no start {self.start!r}; choose zero or base")
+        _check(0 < self.hard <= self.scouted, f"hard tracks are some of those scouted: {self}")
 
 
 @dataclass(frozen=True)
@@ -143,171 +211,44 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One whole run."""
+    """One whole run: one round of data, training and search (paper, section 5)."""
 
     preset: str
     seed: int
+    task: str  # its name in envs.task.TASKS
     collect: CollectConfig
     vae: VAEConfig
     mdnrnn: MDNRNNConfig | None  # None: an agent without M
     evolve: EvolveConfig
     evaluate: EvaluateConfig
     controller: ControllerConfig = ControllerConfig()
-    task: str = "car_racing"  # its name in envs.task.TASKS
+    after: str | None = None  # the base: a preset, made within this run's folder, or a run's path
+    keeps: tuple[str, ...] = ()  # what is the base's instead of made here, out of KEEPABLE
 
     def __post_init__(self):
-        remembers, dreams = {"h", "c"} & set(self.controller.parts), self.evolve.world == "dream"
+        self._check_base()
+        remembers = {"h", "c"} & set(self.controller.parts)
         lacking = f"C reads {self.controller.reads!r}, but there is no M: mdnrnn is None"
         _check(self.mdnrnn is not None or not remembers, lacking)
-        blind = "world='dream' needs an M with outcome=True: without reward and end there is nothing to learn from"
-        _check(not dreams or (self.mdnrnn is not None and self.mdnrnn.outcome), blind)
+        pays = self.mdnrnn is not None and self.mdnrnn.outcome is not None
+        blind = "without reward and end there is nothing to learn from"
+        dreams = self.evolve.world == "dream"
+        _check(pays or not dreams, f"world='dream' needs an M with an outcome: {blind}")
 
-
-QUICK = Config(
-    preset="quick", seed=0,
-    collect=CollectConfig(episodes=24, max_steps=300, policy="brownian"),
-    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=32, learning_rate=1e-3, steps=350),
-    mdnrnn=MDNRNNConfig(
-        hidden_size=256, num_mixtures=5, batch_size=16, sequence_length=64,
-        learning_rate=2e-3, gradient_clip=1.0, steps=200,
-    ),
-    evolve=EvolveConfig(
-        popsize=16, tracks=2, generations=10, sigma0=0.1, sigma_end=0.05, decay=10, max_steps=300,
-        select_every=4, select_tracks=8, patience=60,
-    ),
-    evaluate=EvaluateConfig(episodes=10),
-)  # fmt: skip
-
-LAPTOP_M = MDNRNNConfig(
-    hidden_size=256, num_mixtures=5, batch_size=64, sequence_length=100,
-    learning_rate=1e-2, learning_rate_end=0.0, gradient_clip=1.0, steps=2_400, look_ahead=8,
-)  # fmt: skip
-
-LAPTOP = Config(
-    preset="laptop", seed=0,
-    collect=CollectConfig(episodes=350, max_steps=1_000, policy="brownian", first_round="first", agent_episodes=160),
-    vae=VAEConfig(z_size=32, kl_tolerance=0.5, batch_size=50, learning_rate=1e-3, steps=5_000, learning_rate_end=0.0),
-    mdnrnn=LAPTOP_M,
-    controller=ControllerConfig(reads="mu h"),
-    evolve=EvolveConfig(
-        popsize=64, tracks=2, halving=(2, 6), generations=81, finish_from=51, sigma0=0.14, sigma_end=0.03, decay=36,
-        first_steps=300, growth=12, max_steps=1_000, select_every=3, select_tracks=64, patience=100,
-    ),
-    evaluate=EvaluateConfig(episodes=100),
-)  # fmt: skip
-
-# The agent of LAPTOP's first round: rough, but it stays on the road for a while, which no random policy does.
-FIRST = replace(
-    LAPTOP, preset="first", seed=1, collect=CollectConfig(episodes=150, max_steps=1_000, policy="brownian"),
-    vae=replace(LAPTOP.vae, steps=1_500), mdnrnn=replace(LAPTOP_M, steps=400), evaluate=EvaluateConfig(episodes=10),
-    evolve=replace(
-        LAPTOP.evolve, popsize=32, halving=(2, 4), generations=14, sigma_end=0.07, decay=14, growth=14,
-        finish_from=None, select_every=14, select_tracks=16,
-    ),
-)  # fmt: skip
-
-PAPER = Config(
-    preset="paper", seed=0,
-    collect=CollectConfig(
-        episodes=10_000,  # [P] 2.1 and 3.2: 10,000 rollouts of a random policy
-        max_steps=1_000,  # [C] extract.py
-        policy="random_network",  # [C] extract.py: V, M and C drawn afresh for each episode
-    ),
-    vae=VAEConfig(
-        z_size=32,  # [P] 3.2
-        kl_tolerance=0.5, batch_size=100, learning_rate=1e-4,  # [C] vae_train.py
-        steps=100_000,  # [P] A.1: one epoch over 10 million frames
-    ),
-    mdnrnn=MDNRNNConfig(
-        hidden_size=256, num_mixtures=5,  # [P] A.2
-        batch_size=100, sequence_length=999, learning_rate=1e-3,  # [C] rnn_train.py
-        learning_rate_end=9.6e-4,  # [C] rnn_train.py: 0.99999 of it after each step
-        gradient_clip=1.0,  # [C] rnn_train.py
-        steps=4_000,  # [C] rnn_train.py; [P] A.2 says 20 epochs
-    ),
-    evolve=EvolveConfig(
-        popsize=64, tracks=16,  # [P] A.4
-        generations=1_800,  # [P] 3.3
-        sigma0=0.1,  # [C] train.py
-        sigma_end=None, decay=None,  # [P] A.4: CMA-ES's own step-size control
-        max_steps=1_000, patience=None,  # [C]
-        select_every=25,  # [P] A.4
-        select_tracks=1_024,  # [P] A.4
-    ),
-    evaluate=EvaluateConfig(episodes=100),  # [P] 3.3
-)  # fmt: skip
-
-# The paper's car without M ([P] 3.3): C sees z alone, 99 parameters. Its V is LAPTOP's.
-V_ONLY = replace(
-    LAPTOP, preset="v-only", mdnrnn=None, controller=ControllerConfig(reads="z"),
-    evolve=replace(
-        FIRST.evolve, generations=24, sigma0=0.1, sigma_end=0.03, decay=24, growth=12, select_every=8, select_tracks=64
-    ),
-)  # fmt: skip
-
-PRESETS = {config.preset: config for config in (QUICK, LAPTOP, PAPER, V_ONLY, FIRST)}
-
-
-def get_preset(name: str) -> Config:
-    """The preset of that name; ValueError names the ones there are."""
-    if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def to_dict(config: Config) -> dict:
-    """The configuration as plain nested dicts, as JSON holds it."""
-    return json.loads(json.dumps(asdict(config)))
-
-
-def from_dict(values: dict) -> Config:
-    """The inverse of `to_dict`. What a run of an older version lacks means what it meant then.
-
-    ValueError names an entry that is unknown, one that is missing and has no default, or a contradiction.
-    """
-    if isinstance(values, dict):
-        evolve = values.get("evolve")
-        if isinstance(evolve, dict) and evolve.get("sigma_end") and "decay" not in evolve:
-            values = values | {"evolve": evolve | {"decay": evolve.get("generations")}}  # it decayed to the last one
-        if values.get("mdnrnn", ...) is None and "controller" not in values:
-            values = values | {"controller": {"reads": "z"}}
-    return _build(Config, values)
-
-
-def _build(cls, values: dict):
-    _check(isinstance(values, dict), f"a configuration of another version: {cls.__name__} is no object: {values!r}")
-    kinds = {field.name: field.type for field in fields(cls)}
-    needed = {field.name for field in fields(cls) if field.default is MISSING}
-    for what, odd in {"unknown": set(values) - set(kinds), "missing": needed - set(values)}.items():
-        if odd:
-            names = ", ".join(sorted(odd))
-            raise ValueError(f"a configuration of another version: {cls.__name__} has {what} entries: {names}")
-    try:
-        return cls(**{name: _entry(kinds[name], value) for name, value in values.items()})
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"a configuration of another version: {cls.__name__} has an odd entry ({error})") from None
-
-
-def _entry(kind, value):
-    if get_origin(kind) is tuple:  # a list in JSON
-        return tuple(value)
-    kinds = get_args(kind) or (kind,)  # `MDNRNNConfig | None` is two
-    if not is_dataclass(kinds[0]) or (value is None and len(kinds) == 2):
-        return value
-    return _build(kinds[0], value)
-
-
-def differences(one: Config, other: Config) -> list[str]:
-    """The entries in which two configurations differ, as `vae.steps: 500 != 4000`."""
-    a, b = _flat(to_dict(one)), _flat(to_dict(other))
-    return [f"{name}: {a.get(name)} != {b.get(name)}" for name in a | b if a.get(name) != b.get(name)]
-
-
-def _flat(values: dict, prefix: str = "") -> dict:
-    flat: dict = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+    def _check_base(self) -> None:
+        known = set(self.keeps) <= set(KEEPABLE)
+        _check(known, f"a run keeps some of {', '.join(KEEPABLE)}, got {self.keeps}")
+        asks = self.keeps or self.collect.agent_episodes or self.evolve.start == "base"
+        lonely = "keeps, agent_episodes and start='base' need a run to go on from: name it in after"
+        _check(self.after is not None or not asks, lonely)
+        codes = "an M reads the codes of the V that it was trained on: keep vae with mdnrnn"
+        _check("mdnrnn" not in self.keeps or "vae" in self.keeps, codes)
+        _check("mdnrnn" not in self.keeps or self.mdnrnn is not None, "keeps an M and has none")
+        has_data = self.collect.total > 0 or "episodes" in self.keeps
+        trains = "vae" not in self.keeps or (self.mdnrnn is not None and "mdnrnn" not in self.keeps)
+        _check(has_data or not trains, "nothing to train on: collect episodes, or keep the base's")
+        dreams = self.evolve.world == "dream"
+        _check(has_data or not dreams, "dreams begin at episodes: collect some, or keep the base's")
 
 
 def track_seeds(seeds: range, key: tuple[int, ...], count: int) -> list[int]:

@@ -14,7 +14,9 @@ class Controller:
     variant has 40): raw = W2 tanh(W1 x + b1) + b2. The task squashes raw actions into the environment's units.
     """
 
-    def __init__(self, input_size: int = 288, action_size: int = 3, bias: bool = True, hidden_size: int = 0):
+    def __init__(
+        self, input_size: int = 288, action_size: int = 3, bias: bool = True, hidden_size: int = 0
+    ):
         sizes = [input_size, hidden_size, action_size] if hidden_size else [input_size, action_size]
         self.layers = list(zip(sizes[:-1], sizes[1:]))
         self.bias = bias
@@ -32,7 +34,9 @@ class Controller:
         P, B, F = x.shape
         if params.shape != (P, self.num_params) or F != self.layers[0][0]:
             sizes = f"{self.num_params} parameters and {self.layers[0][0]} inputs"
-            raise ValueError(f"controller of {sizes} got params {tuple(params.shape)} and x {tuple(x.shape)}")
+            raise ValueError(
+                f"controller of {sizes} got params {tuple(params.shape)} and x {tuple(x.shape)}"
+            )
         start = 0
         for index, (inputs, outputs) in enumerate(self.layers):
             x = x if index == 0 else torch.tanh(x)

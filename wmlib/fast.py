@@ -17,11 +17,14 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cpu":
         found = torch.cpu.get_capabilities()
-        return bool(found.get("amx_bf16") or (found.get("avx512_bf16") and "Intel" not in found.get("cpu_name", "")))
+        return bool(
+            found.get("amx_bf16")
+            or (found.get("avx512_bf16") and "Intel" not in found.get("cpu_name", ""))
+        )
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def lay_out(encoder: nn.Module) -> None:
+def to_channels_last(encoder: nn.Module) -> None:
     """Lay an encoder's weights in memory as frames lie there, which saves torch from doing it at every call."""
     for weights in encoder.parameters():
         if weights.ndim == 4:
@@ -40,9 +43,13 @@ class Conv2d(nn.Conv2d):
         rows, columns = ((side - k) // stride + 1 for side in x.shape[2:])
         if x.dtype != torch.bfloat16 or torch.is_grad_enabled() or rows * columns > 4:
             return super().forward(x)
-        patches = x.permute(0, 2, 3, 1).unfold(1, k, stride).unfold(2, k, stride)  # (B, rows, columns, in, k, k)
+        patches = (
+            x.permute(0, 2, 3, 1).unfold(1, k, stride).unfold(2, k, stride)
+        )  # (B, rows, columns, in, k, k)
         patches = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
-        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(0, 3, 1, 2)
+        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(
+            0, 3, 1, 2
+        )
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from wmlib.data import Sequences
 
 State = tuple[Tensor, Tensor]  # h and c, each (B, H)
-END_WEIGHT = 10.0  # an episode ends once, so its end counts ten times as much (the paper's code, Take Cover)
 
 
 class Mixture(NamedTuple):
@@ -28,25 +27,34 @@ class Mixture(NamedTuple):
 
 
 class MDNRNN(nn.Module):
-    """p(z[t+1] | z[t], action[t], h[t]) as a factorised mixture of Gaussians; with `outcome`, reward and end as well.
+    """p(z[t+1] | z[t], action[t], h[t]) as a factorised mixture of Gaussians.
 
-    h[t] is what M knew before z[t] and action[t]; the outputs are read from the h that follows. With `look_ahead` M is
-    also trained to tell z[t + look_ahead], which nobody asks it for later: what moves too little in one step to be
+    h[t] is what M knew before z[t] and action[t]; the outputs are read from the h that follows. With
+    `outcome` M predicts the step's reward and end as well. With `look_ahead` it is also trained to
+    tell z[t + look_ahead], which nobody asks it for later: what moves too little in one step to be
     worth remembering, such as the car's speed, moves enough in several (not in the paper).
     """
 
     def __init__(
-        self, z_size: int = 32, action_size: int = 3, hidden_size: int = 256, num_mixtures: int = 5,
-        outcome: bool = False, look_ahead: int | None = None,
-    ):  # fmt: skip
+        self,
+        z_size: int = 32,
+        action_size: int = 3,
+        hidden_size: int = 256,
+        num_mixtures: int = 5,
+        outcome: bool = False,
+        look_ahead: int | None = None,
+        outcome_units: int = 64,
+    ):
         super().__init__()
-        self.z_size, self.num_mixtures = z_size, num_mixtures
+        self.z_size = z_size
+        self.num_mixtures = num_mixtures
         self.lstm = nn.LSTM(z_size + action_size, hidden_size, batch_first=True)
         # The paper's LSTM has one bias where torch's has two: the second stays at zero, untrained.
         nn.init.zeros_(self.lstm.get_parameter("bias_hh_l0")).requires_grad_(False)
         self.to_mixture = nn.Linear(hidden_size, 3 * z_size * num_mixtures)
-        self.to_outcome = outcome_layers(hidden_size) if outcome else None
-        self.look_ahead, self.to_ahead = look_ahead, nn.Linear(hidden_size, 2 * z_size) if look_ahead else None
+        self.to_outcome = outcome_layers(hidden_size, outcome_units) if outcome else None
+        self.look_ahead = look_ahead
+        self.to_ahead = nn.Linear(hidden_size, 2 * z_size) if look_ahead else None
 
     @property
     def hidden_size(self) -> int:
@@ -85,22 +93,29 @@ class MDNRNN(nn.Module):
         Raises ValueError for an M that was built without these outputs.
         """
         if self.to_outcome is None:
-            raise ValueError("this M predicts no reward and no end; build and train it with outcome=True")
+            raise ValueError(
+                "this M predicts no reward and no end; build and train it with outcome=True"
+            )
         return self.to_outcome(h).unbind(dim=-1)
 
-    def forward(self, z: Tensor, action: Tensor, state: State | None = None) -> tuple[Mixture, State]:
+    def forward(
+        self, z: Tensor, action: Tensor, state: State | None = None
+    ) -> tuple[Mixture, State]:
         """`memory` followed by `mixture`: z (B, T, Z), action (B, T, A) to Mixture (B, T, Z, K) and state."""
         h, state = self.memory(z, action, state)
         return self.mixture(h), state
 
 
-def outcome_layers(hidden_size: int) -> nn.Sequential:
-    """From h to reward and logit of the end, by way of a small hidden layer.
+def outcome_layers(hidden_size: int, units: int) -> nn.Sequential:
+    """From h to reward and logit of the end, by way of a small hidden layer; straight for 0 units.
 
-    What a step pays depends on speed and on being on the road, both at once; a linear layer can only add them. (The
-    paper's M tells the end alone, by a linear layer: Take Cover pays the same for every step.)
+    What a step pays depends on speed and on being on the road, both at once; a linear layer can only
+    add them. (The paper's M tells the end alone, by a linear layer: Take Cover pays the same for
+    every step.)
     """
-    return nn.Sequential(nn.Linear(hidden_size, 64), nn.ReLU(), nn.Linear(64, 2))
+    if units == 0:
+        return nn.Sequential(nn.Linear(hidden_size, 2))
+    return nn.Sequential(nn.Linear(hidden_size, units), nn.ReLU(), nn.Linear(units, 2))
 
 
 def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
@@ -114,31 +129,51 @@ def mixture_nll(mixture: Mixture, target: Tensor) -> Tensor:
     return -torch.logsumexp(log_weight + log_normal, dim=-1)
 
 
-def mdnrnn_loss(mdnrnn: MDNRNN, sequences: Sequences) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean of -log p(z[t+1]), nats a latent, over real steps (paper, A.2), plus the losses of what else M predicts.
+def mdnrnn_loss(
+    mdnrnn: MDNRNN, sequences: Sequences, end_weight: float = 10.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean of -log p(z[t+1]), nats a latent, over real steps, plus the losses of M's other outputs.
 
-    sequences: as tensors, z (B, T+1, Z), the others (B, T, ...); steps where the mask is False count nothing.
-    Returns the loss and its parts: `nll`; with look_ahead `ahead`, the mean of -log p(z[t + look_ahead]); with outcome
-    `reward` (squared error) and `terminated` (cross-entropy).
+    sequences: as tensors, z (B, T+1, Z), the others (B, T, ...); steps where the mask is False count
+    nothing (paper, A.2). Returns the loss and its parts: `nll`; with look_ahead `ahead`, the mean of
+    -log p(z[t + look_ahead]); with an outcome those of `outcome_loss`.
     """
     h, _ = mdnrnn.memory(sequences.z[:, :-1], sequences.action)
     real = sequences.mask  # (B, T)
     loss = mixture_nll(mdnrnn.mixture(h), sequences.z[:, 1:])[real].mean()
-    parts = {"nll": loss}
+    parts = {"nll": loss.detach()}
     if (k := mdnrnn.look_ahead) is not None:
         nll = mixture_nll(mdnrnn.ahead(h[:, : real.shape[1] - k + 1]), sequences.z[:, k:])
-        parts["ahead"] = nll[real[:, k - 1 :]].mean()
-        loss = loss + parts["ahead"]
+        ahead = nll[real[:, k - 1 :]].mean()
+        loss = loss + ahead
+        parts["ahead"] = ahead.detach()
     if mdnrnn.to_outcome is not None:
-        reward, logit = mdnrnn.outcome(h)
-        end, weight = sequences.terminated[real].float(), torch.tensor(END_WEIGHT, device=h.device)
-        parts["reward"] = (reward - sequences.reward)[real].square().mean()
-        parts["terminated"] = F.binary_cross_entropy_with_logits(logit[real], end, pos_weight=weight)
-        loss = loss + (parts["reward"] + parts["terminated"])
-    return loss, {name: part.detach() for name, part in parts.items()}
+        added, told = outcome_loss(mdnrnn, h, sequences, end_weight)
+        loss = loss + added
+        parts |= told
+    return loss, parts
 
 
-def sample_mixture(mixture: Mixture, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+def outcome_loss(
+    mdnrnn: MDNRNN, h: Tensor, sequences: Sequences, end_weight: float = 10.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """How wrong M's reward and end are, told from h (B, T, H); sequences as of `mdnrnn_loss`.
+
+    `reward`: squared error of the steps that end no episode, or a few times -100 would drown all
+    else. `terminated`: cross-entropy, in which an end counts `end_weight` times (paper's code).
+    """
+    expected, logit = mdnrnn.outcome(h)
+    real, end = sequences.mask, sequences.terminated
+    error = (expected - sequences.reward)[real & ~end].square().mean()
+    weight = torch.tensor(end_weight, device=h.device)
+    surprise = F.binary_cross_entropy_with_logits(logit[real], end[real].float(), pos_weight=weight)
+    parts = {"reward": error.detach(), "terminated": surprise.detach()}
+    return error + surprise, parts
+
+
+def sample_mixture(
+    mixture: Mixture, temperature: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
     """One z for each latent's mixture, (B, T, Z): logits divided by the temperature, noise times its root (paper, 4.4).
 
     Raises ValueError unless the temperature is a positive number.
@@ -149,7 +184,9 @@ def sample_mixture(mixture: Mixture, temperature: float = 1.0, generator: torch.
     return place_noise(mixture, uniform, normal, temperature)
 
 
-def place_noise(mixture: Mixture, uniform: Tensor, normal: Tensor, temperature: float = 1.0) -> Tensor:
+def place_noise(
+    mixture: Mixture, uniform: Tensor, normal: Tensor, temperature: float = 1.0
+) -> Tensor:
     """The z (B, T, Z) that given noise leads to: `uniform` in [0, 1) picks a component, `normal` a place in it.
 
     Raises ValueError unless the temperature is a positive number.
@@ -157,7 +194,9 @@ def place_noise(mixture: Mixture, uniform: Tensor, normal: Tensor, temperature: 
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a positive number, got {temperature}")
     weights = torch.softmax(mixture.logits / temperature, dim=-1)  # (B, T, Z, K)
-    passed = weights.cumsum(dim=-1)[..., :-1] <= uniform[..., None]  # the last one takes what rounding leaves
+    passed = (
+        weights.cumsum(dim=-1)[..., :-1] <= uniform[..., None]
+    )  # the last one takes what rounding leaves
     k = passed.sum(dim=-1, keepdim=True)
     mu = mixture.mu.gather(-1, k).squeeze(-1)
     logsigma = mixture.logsigma.gather(-1, k).squeeze(-1)

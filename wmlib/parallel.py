@@ -72,13 +72,19 @@ def _run_here(function: Callable, jobs: list[tuple]) -> Iterator:
     started_again = False
     try:
         for index in range(len(jobs)):
-            while isinstance(futures[index].exception(), BrokenProcessPool):  # waits until the job has ended
+            while isinstance(
+                futures[index].exception(), BrokenProcessPool
+            ):  # waits until the job has ended
                 stop()
                 if started_again:
-                    raise RuntimeError(f"a worker process died twice, last in job {index}; is there enough memory?")
+                    raise RuntimeError(
+                        f"a worker process died twice, last in job {index}; is there enough memory?"
+                    )
                 started_again = True
                 for other, future in enumerate(futures):
-                    if not future.done() or future.cancelled() or future.exception():  # it has no result
+                    if (
+                        not future.done() or future.cancelled() or future.exception()
+                    ):  # it has no result
                         futures[other] = _submit(function, jobs[other])
             yield futures[index].result()
     finally:
@@ -91,7 +97,9 @@ def _submit(function: Callable, job: tuple) -> Future:
     global _pool
     if _pool is None:
         spawn = multiprocessing.get_context("spawn")
-        _pool = ProcessPoolExecutor(cores(), spawn, initializer=_start_worker, initargs=(_homes_of_tasks(),))
+        _pool = ProcessPoolExecutor(
+            cores(), spawn, initializer=_start_worker, initargs=(_homes_of_tasks(),)
+        )
     try:
         return _pool.submit(function, *job)
     except BrokenProcessPool as error:
@@ -129,7 +137,9 @@ def _die_with_parent() -> None:
 
 def _run_on_cluster(function: Callable, jobs: list[tuple]) -> Iterator:
     remote = _ray.remote(num_cpus=1, max_retries=3)(_run_alone)
-    waiting = {index: remote.remote(function, job, _homes_of_tasks()) for index, job in enumerate(jobs)}
+    waiting = {
+        index: remote.remote(function, job, _homes_of_tasks()) for index, job in enumerate(jobs)
+    }
     try:
         for index in range(len(jobs)):
             try:

@@ -41,7 +41,10 @@ class Picture:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
-        return {"text/html": f'<img alt="{html.escape(self.alt)}" src="{source}">', "text/plain": self.alt}
+        return {
+            "text/html": f'<img alt="{html.escape(self.alt)}" src="{source}">',
+            "text/plain": self.alt,
+        }
 
 
 def picture(figure: Figure, alt: str) -> Picture:
@@ -50,7 +53,9 @@ def picture(figure: Figure, alt: str) -> Picture:
     drawn, content = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
-    small = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a third of the size
+    small = (
+        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    )  # a third of the size
     small.save(content, format="png", optimize=True)
     return Picture(content.getvalue(), alt)
 
@@ -91,7 +96,9 @@ def _check(alt: str) -> None:
         raise ValueError(f"alt text must say in a few words what the picture shows, got {alt!r}")
 
 
-def frame_rows(rows: Mapping[str, np.ndarray], size: float = 1.0, titles: Sequence[str] = ()) -> Figure:
+def frame_rows(
+    rows: Mapping[str, np.ndarray], size: float = 1.0, titles: Sequence[str] = ()
+) -> Figure:
     """Labelled rows of frames: each value uint8 (N, 64, 64, 3); `size` is a frame's side in inches."""
     columns = max(map(len, rows.values()))
     figsize = size * columns + 0.9, size * len(rows) + 0.25
@@ -108,27 +115,40 @@ def frame_rows(rows: Mapping[str, np.ndarray], size: float = 1.0, titles: Sequen
     return figure
 
 
-def plot_mixture(ax: Axes, mixture: Mixture, target: float | None = None, span: float = 4.0) -> None:
+def plot_mixture(
+    ax: Axes, mixture: Mixture, target: float | None = None, span: float = 4.0
+) -> None:
     """One latent's predicted density: its K Gaussians, their sum, and the value that really came.
 
     mixture: logits, mu, logsigma, each (K,).
     """
     mu, width = mixture.mu, torch.exp(mixture.logsigma)
     weights = torch.softmax(mixture.logits, dim=-1)
-    x = torch.linspace(min(-span, (mu - 3 * width).min().item()), max(span, (mu + 3 * width).max().item()), 600)
+    x = torch.linspace(
+        min(-span, (mu - 3 * width).min().item()), max(span, (mu + 3 * width).max().item()), 600
+    )
     for weight, center, scale in zip(weights, mu, width):
         density = weight * torch.exp(torch.distributions.Normal(center, scale).log_prob(x))
         ax.fill_between(x, density, alpha=0.25, color=COLOURS["M"], linewidth=0)
     whole = Mixture(*(part.expand(1, len(x), 1, -1) for part in mixture))
-    ax.plot(x, torch.exp(-mixture_nll(whole, x[None, :, None]))[0, :, 0], color=COLOURS["M"], linestyle="-")
+    ax.plot(
+        x,
+        torch.exp(-mixture_nll(whole, x[None, :, None]))[0, :, 0],
+        color=COLOURS["M"],
+        linestyle="-",
+    )
     if target is not None:
         ax.axvline(target, color=COLOURS["real"], linestyle="--", linewidth=1.2)
     ax.set(xlim=(-span, span), yticks=[])
 
 
-def plot_track(ax: Axes, road: np.ndarray, path: np.ndarray | None = None, colour: str = "#009E73") -> None:
+def plot_track(
+    ax: Axes, road: np.ndarray, path: np.ndarray | None = None, colour: str = "#009E73"
+) -> None:
     """A track from above, as its tiles' corners (tiles, 4, 2), and the path (T, 2) that a car took on it."""
-    ax.add_collection(PolyCollection(list(road), facecolor="#c8c8c8", edgecolor="#c8c8c8", linewidth=0.5))
+    ax.add_collection(
+        PolyCollection(list(road), facecolor="#c8c8c8", edgecolor="#c8c8c8", linewidth=0.5)
+    )
     ax.autoscale_view()
     if path is not None:
         ax.plot(*path.T, color=colour, linestyle="-", linewidth=1.4)
@@ -140,28 +160,69 @@ def plot_track(ax: Axes, road: np.ndarray, path: np.ndarray | None = None, colou
 def plot_evolution(ax: Axes, rows: Sequence[Mapping]) -> None:
     """Fitness over the generations: the population's mean, its span, and the score of the distribution's mean."""
     generation = np.array([row["generation"] + 1 for row in rows])
-    fitness = np.array([row["fitness"] for row in rows], float)  # (generations, P); null, no number, is NaN
+    fitness = np.array(
+        [row["fitness"] for row in rows], float
+    )  # (generations, P); null, no number, is NaN
     worst, best = np.nanmin(fitness, axis=1), np.nanmax(fitness, axis=1)
-    ax.fill_between(generation, worst, best, color=COLOURS["C"], alpha=0.15, lw=0, label="worst to best candidate")
-    ax.plot(generation, np.nanmean(fitness, axis=1), color=COLOURS["C"], linestyle="-", label="population's mean")
+    ax.fill_between(
+        generation,
+        worst,
+        best,
+        color=COLOURS["C"],
+        alpha=0.15,
+        lw=0,
+        label="worst to best candidate",
+    )
+    ax.plot(
+        generation,
+        np.nanmean(fitness, axis=1),
+        color=COLOURS["C"],
+        linestyle="-",
+        label="population's mean",
+    )
     if chosen := [row for row in rows if "selection" in row]:
-        x, y = [row["generation"] + 1 for row in chosen], [np.mean(row["selection"]) for row in chosen]
-        ax.plot(x, y, "o--", color=COLOURS["real"], markersize=4, label="the distribution's mean on its own tracks")
+        x, y = (
+            [row["generation"] + 1 for row in chosen],
+            [np.mean(row["selection"]) for row in chosen],
+        )
+        ax.plot(
+            x,
+            y,
+            "o--",
+            color=COLOURS["real"],
+            markersize=4,
+            label="the distribution's mean on its own tracks",
+        )
     ax.set(xlabel="generation", ylabel="return")
     ax.legend()
 
 
-def landscape(heights: np.ndarray, extent: tuple[float, float, float, float], points: np.ndarray) -> Figure:
+def landscape(
+    heights: np.ndarray, extent: tuple[float, float, float, float], points: np.ndarray
+) -> Figure:
     """Heights (N, N) from above, the lowest y first, with contour lines, points (P, 2) and a star at the top.
 
     extent: x_low, x_high, y_low, y_high.
     """
     figure = plt.figure(figsize=(4.2, 4.2), layout="none")
     ax = figure.add_axes((0.005, 0.005, 0.99, 0.99), xticks=[], yticks=[])
-    ax.imshow(heights, cmap="cividis", extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
+    ax.imshow(
+        heights,
+        cmap="cividis",
+        extent=extent,
+        origin="lower",
+        aspect="auto",
+        interpolation="bilinear",
+    )
     ax.contour(heights, 9, colors="white", linewidths=0.6, alpha=0.6, extent=extent)
     low, high = np.array(extent[::2]), np.array(extent[1::2])
-    ax.plot(*np.clip(points, low, high).T, "D", color=COLOURS["C"], markeredgecolor="white", markersize=7)
+    ax.plot(
+        *np.clip(points, low, high).T,
+        "D",
+        color=COLOURS["C"],
+        markeredgecolor="white",
+        markersize=7,
+    )
     top = np.array(np.unravel_index(heights.argmax(), heights.shape))[::-1] / (len(heights) - 1)
     ax.plot(*low + top * (high - low), "*", color="#ffd400", markeredgecolor="black", markersize=17)
     return figure
@@ -171,10 +232,24 @@ def _flow(size: tuple[float, float], boxes: Mapping[str, tuple], arrows: Sequenc
     """Boxes by name, (x, y, part), and arrows (start, end, label, *corners) from edge to edge, along the axes."""
     figure, ax = plt.subplots(figsize=size)
     half = np.array([0.66, 0.36])  # of a box
-    look = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 13, "color": COLOURS["real"]}
+    look = {
+        "arrowstyle": "-|>",
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "mutation_scale": 13,
+        "color": COLOURS["real"],
+    }
     for name, (x, y, part) in boxes.items():
-        ground, ink = (COLOURS[part], "white") if name in ("V", "M", "C", "environment") else ("white", COLOURS[part])
-        ax.add_patch(Rectangle((x, y) - half, *2 * half, linewidth=1.5, facecolor=ground, edgecolor=COLOURS[part]))
+        ground, ink = (
+            (COLOURS[part], "white")
+            if name in ("V", "M", "C", "environment")
+            else ("white", COLOURS[part])
+        )
+        ax.add_patch(
+            Rectangle(
+                (x, y) - half, *2 * half, linewidth=1.5, facecolor=ground, edgecolor=COLOURS[part]
+            )
+        )
         ax.text(x, y, name, ha="center", va="center", color=ink)
     for start, end, label, *corners in arrows:
         line = np.array([boxes[start][:2], *corners, boxes[end][:2]], float)
@@ -205,7 +280,10 @@ def timing_diagram(dream: bool = False) -> Figure:
     """
     top = ("obs[t]", "V", "z[t]", "C", "action[t]", "environment", "obs[t+1]")
     low = ("h[t]", "M", "h[t+1]", "p(z[t+1])")
-    boxes = {name: (1.75 * i, 0.0, part) for i, (name, part) in enumerate(zip(top, "real V V C C real real".split()))}
+    boxes = {
+        name: (1.75 * i, 0.0, part)
+        for i, (name, part) in enumerate(zip(top, "real V V C C real real".split()))
+    }
     boxes |= {name: (1.75 * i, -1.5, "M") for i, name in enumerate(low, 3)}
     pairs = (*pairwise(top), *pairwise(low), ("h[t]", "C"), ("action[t]", "M"))
     arrows: list[tuple] = [(*pair, "") for pair in pairs]
@@ -214,9 +292,13 @@ def timing_diagram(dream: bool = False) -> Figure:
     if dream:
         boxes = {name: box for name, box in boxes.items() if name not in (*top[:2], *top[5:])}
         boxes["z[t+1]"] = (10.5, 0.0, "V")
-        arrows = [arrow for arrow in arrows if boxes.keys() >= set(arrow[:2])] + [("p(z[t+1])", "z[t+1]", "a draw")]
+        arrows = [arrow for arrow in arrows if boxes.keys() >= set(arrow[:2])] + [
+            ("p(z[t+1])", "z[t+1]", "a draw")
+        ]
         note = "the next tick begins with\nh[t+1] and the z[t+1] that was drawn"
     figure = _flow((10, 3), boxes, arrows)
     figure.axes[0].text(9.6, -2.35, note, ha="center", va="center", color=COLOURS["M"])
-    figure.axes[0].text(1.75 * dream, -1.5, "one tick", ha="center", va="center", fontsize=13, color=COLOURS["real"])
+    figure.axes[0].text(
+        1.75 * dream, -1.5, "one tick", ha="center", va="center", fontsize=13, color=COLOURS["real"]
+    )
     return figure

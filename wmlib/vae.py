@@ -16,13 +16,25 @@ def to_float(obs: np.ndarray) -> Tensor:
     Raises ValueError on another shape or dtype.
     """
     if obs.dtype != np.uint8 or obs.ndim != 4 or obs.shape[1:] != (64, 64, 3):
-        raise ValueError(f"frames must be uint8 (B, 64, 64, 3), got {obs.dtype} {obs.shape}; see preprocess in envs")
+        raise ValueError(
+            f"frames must be uint8 (B, 64, 64, 3), got {obs.dtype} {obs.shape}; see preprocess in envs"
+        )
     return torch.from_numpy(obs).permute(0, 3, 1, 2).float().div_(255)
 
 
 def to_uint8(x: Tensor) -> np.ndarray:
     """The inverse of `to_float`, rounded: float (B, 3, 64, 64) in [0, 1] to uint8 (B, 64, 64, 3)."""
-    return x.detach().mul(255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return (
+        x.detach()
+        .mul(255)
+        .round_()
+        .clamp_(0, 255)
+        .byte()
+        .permute(0, 2, 3, 1)
+        .contiguous()
+        .cpu()
+        .numpy()
+    )
 
 
 class VAE(nn.Module):
@@ -57,7 +69,9 @@ class VAE(nn.Module):
         features = self.encoder(x)
         return self.to_mu(features), self.to_logvar(features)
 
-    def sample(self, mu: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, mu: Tensor, logvar: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """The reparameterisation trick, z = mu + exp(logvar / 2) * noise: (B, Z)."""
         noise = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
         return mu + torch.exp(0.5 * logvar) * noise
@@ -66,7 +80,9 @@ class VAE(nn.Module):
         """The frame that z stands for: z (B, Z) to (B, 3, 64, 64) in [0, 1]."""
         return self.decoder(z)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode, sample, decode: recon (B, 3, 64, 64), mu (B, Z), logvar (B, Z)."""
         mu, logvar = self.encode(x)
         return self.decode(self.sample(mu, logvar, generator)), mu, logvar

@@ -14,8 +14,14 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int = 50) -> None:
     first = next(frames)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
-    coding = {"codec": "libx264", "quality": None, "output_params": ["-crf", "28", "-preset", "slow"]}
-    writer = imageio_ffmpeg.write_frames(str(temporary), first.shape[1::-1], fps=fps, macro_block_size=2, **coding)
+    coding = {
+        "codec": "libx264",
+        "quality": None,
+        "output_params": ["-crf", "28", "-preset", "slow"],
+    }
+    writer = imageio_ffmpeg.write_frames(
+        str(temporary), first.shape[1::-1], fps=fps, macro_block_size=2, **coding
+    )
     try:
         writer.send(None)
         for frame in itertools.chain([first], frames):

@@ -4,4 +4,8 @@ import gymnasium as gym
 
 from wmlib.envs import car_racing as car_racing
 
-gym.register(id="wmlib/FastCarRacing-v3", entry_point="wmlib.envs.car_racing:FastCarRacing", max_episode_steps=1000)
+gym.register(
+    id="wmlib/FastCarRacing-v3",
+    entry_point="wmlib.envs.car_racing:FastCarRacing",
+    max_episode_steps=1000,
+)

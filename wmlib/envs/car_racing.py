@@ -26,8 +26,14 @@ cv2.setNumThreads(1)  # a worker has one core, and threads only slow down images
 
 FRAME = 64  # height and width of an observation
 STOCK_W, STOCK_H = stock.STATE_W, 84  # what it shows of a stock observation: all but the dashboard
-PIXEL_W, PIXEL_H = stock.WINDOW_W / stock.STATE_W, stock.WINDOW_H / stock.STATE_H  # a stock pixel, in window pixels
-CAR_X, CAR_Y = stock.WINDOW_W / 2, stock.WINDOW_H * 3 / 4  # where the window always shows the car, y down
+PIXEL_W, PIXEL_H = (
+    stock.WINDOW_W / stock.STATE_W,
+    stock.WINDOW_H / stock.STATE_H,
+)  # a stock pixel, in window pixels
+CAR_X, CAR_Y = (
+    stock.WINDOW_W / 2,
+    stock.WINDOW_H * 3 / 4,
+)  # where the window always shows the car, y down
 FULL_ZOOM = stock.ZOOM * stock.SCALE  # window pixels per world unit once the camera has come down
 
 TEXELS = 2.4  # per world unit: a texel is then a little smaller than a stock pixel at full zoom
@@ -39,7 +45,10 @@ SHIFT = 4  # cv2 takes corners as integers with this many fractional bits
 # The car is drawn on the 8x12 stock pixels around it, enlarged until a pixel is nearly one of the window.
 CAR_ROWS, CAR_COLS = slice(66, 78), slice(44, 52)
 FINE_SIZE, FINE = (80, 96), 10 / PIXEL_W  # width and height; enlarged pixels per window pixel
-FINE_ORIGIN, FINE_AXES = np.array([40, 47], np.int32), np.array([1, -1], np.int32)  # the hull's place; right and up
+FINE_ORIGIN, FINE_AXES = (
+    np.array([40, 47], np.int32),
+    np.array([1, -1], np.int32),
+)  # the hull's place; right and up
 
 
 def shown(color):
@@ -55,14 +64,19 @@ WHEEL_ENDS = [0, 0, 1, 1, 2, 2, 3, 3]  # each corner's of front, back, patch's f
 PART_SIZES = [4] * 8 + [len(poly) for poly in HULL_POLYS]
 PART_COLORS = [car.WHEEL_COLOR, car.WHEEL_WHITE] * 4 + [(204, 0, 0)] * 4
 PART_ENDS = np.cumsum(PART_SIZES)
-PARTS = [(slice(end - size, end), shown(color)) for size, end, color in zip(PART_SIZES, PART_ENDS, PART_COLORS)]
+PARTS = [
+    (slice(end - size, end), shown(color))
+    for size, end, color in zip(PART_SIZES, PART_ENDS, PART_COLORS)
+]
 
 
 def preprocess(obs):
     """Cut the dashboard off stock observations and shrink them: uint8 (..., 96, 96, 3) -> uint8 (..., 64, 64, 3)."""
     obs = np.asarray(obs)
     if obs.dtype != np.uint8 or obs.shape[-3:] != (stock.STATE_H, stock.STATE_W, 3):
-        raise ValueError(f"preprocess takes uint8 observations (..., 96, 96, 3), got {obs.dtype} {obs.shape}")
+        raise ValueError(
+            f"preprocess takes uint8 observations (..., 96, 96, 3), got {obs.dtype} {obs.shape}"
+        )
     out = np.empty((*obs.shape[:-3], FRAME, FRAME, 3), np.uint8)
     for index in np.ndindex(obs.shape[:-3]):
         out[index] = cv2.resize(obs[index][:STOCK_H], (FRAME, FRAME), interpolation=cv2.INTER_AREA)
@@ -76,9 +90,13 @@ class FastCarRacing(stock.CarRacing):
 
     def __init__(self, render_mode=None, domain_randomize=False, continuous=True):
         if domain_randomize or not continuous:
-            raise ValueError("FastCarRacing has no domain_randomize and no discrete actions: use CarRacing-v3")
+            raise ValueError(
+                "FastCarRacing has no domain_randomize and no discrete actions: use CarRacing-v3"
+            )
         super().__init__(render_mode=render_mode)
-        EzPickle.__init__(self, render_mode)  # a copy is made by this class's arguments, not stock's
+        EzPickle.__init__(
+            self, render_mode
+        )  # a copy is made by this class's arguments, not stock's
         self.observation_space = spaces.Box(0, 255, (FRAME, FRAME, 3), np.uint8)
         # Four channels, for cv2 warps them 2.5 times faster than three.
         self.levels = [np.zeros((SIDE >> k, SIDE >> k, 4), np.uint8) for k in range(LEVELS)]
@@ -93,11 +111,17 @@ class FastCarRacing(stock.CarRacing):
     def telemetry(self):
         """Return what no frame shows: the car's place (2,), speed (units a second) and turning (radians a second)."""
         hull, place = self.car.hull, np.array(tuple(self.car.hull.position))
-        return {"place": place, "speed": hull.linearVelocity.length, "turning": hull.angularVelocity}
+        return {
+            "place": place,
+            "speed": hull.linearVelocity.length,
+            "turning": hull.angularVelocity,
+        }
 
     def road_tiles(self):
         """Return the corners of the road's tiles seen from above, float64 (tiles, 4, 2), without the kerbs."""
-        return np.array([corners for corners, color in self.road_poly if not isinstance(color, tuple)])
+        return np.array(
+            [corners for corners, color in self.road_poly if not isinstance(color, tuple)]
+        )
 
     def _create_track(self):
         """Make stock's track, paint it, and from then on note the tiles that the car touches."""
@@ -105,7 +129,9 @@ class FastCarRacing(stock.CarRacing):
             return False
         self._paint_world()
         self.touched.clear()
-        self.touch_listener = TouchListener(self, self.lap_complete_percent)  # kept here, for Box2D does not
+        self.touch_listener = TouchListener(
+            self, self.lap_complete_percent
+        )  # kept here, for Box2D does not
         self.world.contactListener = self.touch_listener
         return True
 
@@ -113,8 +139,12 @@ class FastCarRacing(stock.CarRacing):
         """Draw the observation, uint8 (64, 64, 3); every other picture is stock's."""
         if mode != "state_pixels" or self.car is None:
             return super()._render(mode)
-        for tile in self.touched:  # in its new shade, but not in the views from above, where it cannot be told
-            cv2.fillConvexPoly(self.levels[0], self.repaints[tile.idx], shown(tile.color), cv2.LINE_8, SHIFT)
+        for tile in (
+            self.touched
+        ):  # in its new shade, but not in the views from above, where it cannot be told
+            cv2.fillConvexPoly(
+                self.levels[0], self.repaints[tile.idx], shown(tile.color), cv2.LINE_8, SHIFT
+            )
         self.touched.clear()
         zoom = 0.1 * stock.SCALE * max(1 - self.t, 0) + FULL_ZOOM * min(self.t, 1)
         image = self._draw_world(zoom)
@@ -127,7 +157,9 @@ class FastCarRacing(stock.CarRacing):
         """Paint grass and road in stock's order; copies that drive the same track are painted once."""
         corners = np.array([corners for corners, _ in self.road_poly])
         colors = np.array([color for _, color in self.road_poly])
-        for mine, painted in zip(self.levels, painted_world(corners.tobytes(), colors.tobytes()), strict=True):
+        for mine, painted in zip(
+            self.levels, painted_world(corners.tobytes(), colors.tobytes()), strict=True
+        ):
             np.copyto(mine, painted)
         # Repainted with hard edges, which stay clear of the grass.
         self.repaints = to_texels(self.road_tiles(), sides=1.0, front=0.5, back=0.5)
@@ -137,22 +169,33 @@ class FastCarRacing(stock.CarRacing):
         level = min(round(math.log2(FULL_ZOOM / zoom)), LEVELS - 1)
         texels = TEXELS / 2**level
         x, y = self.car.hull.position
-        x, y = (x + stock.PLAYFIELD) * texels - 0.5, (y + stock.PLAYFIELD) * texels - 0.5  # cv2 counts from centres
+        x, y = (
+            (x + stock.PLAYFIELD) * texels - 0.5,
+            (y + stock.PLAYFIELD) * texels - 0.5,
+        )  # cv2 counts from centres
         cos, sin = (turn(self.car.hull.angle) * texels / zoom for turn in (math.cos, math.sin))
-        right, up = PIXEL_W / 2 - CAR_X, CAR_Y - PIXEL_H / 2  # the first pixel's centre, seen from the car
+        right, up = (
+            PIXEL_W / 2 - CAR_X,
+            CAR_Y - PIXEL_H / 2,
+        )  # the first pixel's centre, seen from the car
         column = cos * PIXEL_W, sin * PIXEL_H, x + cos * right - sin * up
         row = sin * PIXEL_W, -cos * PIXEL_H, y + sin * right + cos * up
         # In a vector no texture stays in the cache: one sweep fetches what the warp would wait for line by line.
         self.levels[level][span(*row), span(*column, LINE), 0].max(initial=0)
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-        return cv2.warpAffine(self.levels[level], np.array([column, row]), (STOCK_W, STOCK_H), flags=flags)
+        return cv2.warpAffine(
+            self.levels[level], np.array([column, row]), (STOCK_W, STOCK_H), flags=flags
+        )
 
     def _draw_car(self, background, zoom):
         """Return background, uint8 (12, 8, 4), with the car on it."""
         fine = cv2.resize(background, FINE_SIZE, interpolation=cv2.INTER_NEAREST)
         corners = np.concatenate((self._wheel_corners().ravel(), HULL)) * (zoom * FINE)
         # Like pygame, round corners down to whole pixels and fill these too.
-        pixels = np.floor(corners.view(np.float64)).astype(np.int32).reshape(-1, 2) * FINE_AXES + FINE_ORIGIN
+        pixels = (
+            np.floor(corners.view(np.float64)).astype(np.int32).reshape(-1, 2) * FINE_AXES
+            + FINE_ORIGIN
+        )
         for part, color in PARTS:
             cv2.fillConvexPoly(fine, pixels[part], color)
         return cv2.resize(fine, background.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -163,7 +206,9 @@ class FastCarRacing(stock.CarRacing):
         origin, unturn = complex(*hull.position), cmath.rect(1, -hull.angle)
         centres = np.array([(complex(*wheel.position) - origin) * unturn for wheel in wheels])
         turns = np.array([cmath.rect(1, wheel.angle - hull.angle) for wheel in wheels])
-        ends = np.array([(1, -1, *white_patch(wheel.phase)) for wheel in wheels]) * (1j * car.WHEEL_R * car.SIZE)
+        ends = np.array([(1, -1, *white_patch(wheel.phase)) for wheel in wheels]) * (
+            1j * car.WHEEL_R * car.SIZE
+        )
         return (WHEEL_X + ends[:, WHEEL_ENDS]) * turns[:, None] + centres[:, None]
 
 
@@ -184,11 +229,15 @@ def checked(action):
     try:
         values = np.asarray(action, np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"an action is 3 numbers (steering, gas, brake), got a {type(action).__name__}") from None
+        raise ValueError(
+            f"an action is 3 numbers (steering, gas, brake), got a {type(action).__name__}"
+        ) from None
     if values.shape != (3,):
         raise ValueError(f"an action is 3 numbers (steering, gas, brake), got shape {values.shape}")
     if not np.isfinite(values).all():
-        raise ValueError(f"an action is 3 finite numbers (steering, gas, brake), got {values.tolist()}")
+        raise ValueError(
+            f"an action is 3 finite numbers (steering, gas, brake), got {values.tolist()}"
+        )
     return values
 
 
@@ -233,14 +282,18 @@ def painted_world(corners, colors):
         cv2.fillConvexPoly(levels[0], polygon, shown(color), cv2.LINE_AA, SHIFT)
     for _ in range(1, LEVELS):
         height, width = levels[-1].shape[:2]
-        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+        levels.append(
+            cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        )
     return levels
 
 
 def to_texels(corners, sides, front, back):
     """Turn world corners (P, 4, 2) into cv2's texels, int32 (P, 4, 2), edges moved inwards by so many texels."""
     texels = (corners + stock.PLAYFIELD) * TEXELS - 0.5  # cv2 counts from the centres of texels
-    across = unit(texels[:, [1, 0, 3, 2]] - texels)  # the corners are front left, front right, back right, back left
+    across = unit(
+        texels[:, [1, 0, 3, 2]] - texels
+    )  # the corners are front left, front right, back right, back left
     along = unit(texels[:, [3, 2, 1, 0]] - texels)
     inwards = sides * across + np.array([front, front, back, back])[:, None] * along
     return np.rint((texels + inwards) * 2**SHIFT).astype(np.int32)
@@ -254,7 +307,9 @@ def unit(vectors):
 def make_official(render_mode=None):
     """Return gymnasium's CarRacing-v3 with its own pixels, cut and resized as the paper does."""
     env = gym.make("CarRacing-v3", render_mode=render_mode, disable_env_checker=True)
-    return gym.wrappers.TransformObservation(env, preprocess, spaces.Box(0, 255, (FRAME, FRAME, 3), np.uint8))
+    return gym.wrappers.TransformObservation(
+        env, preprocess, spaces.Box(0, 255, (FRAME, FRAME, 3), np.uint8)
+    )
 
 
 def squash(raw: torch.Tensor) -> torch.Tensor:
@@ -276,7 +331,9 @@ def steer(action: np.ndarray, pressed: Collection[str]) -> np.ndarray:
 def road(frames: np.ndarray) -> np.ndarray:
     """Return where frames, uint8 (..., 3), show road, kerb or car, not grass and not the black around the field."""
     red, green = frames[..., 0].astype(int), frames[..., 1].astype(int)
-    return (green - red < 50) & (red > 50)  # grass is (102, 204, 102) and (102, 230, 102), road (102, 102, 102)
+    return (green - red < 50) & (
+        red > 50
+    )  # grass is (102, 204, 102) and (102, 230, 102), road (102, 102, 102)
 
 
 CAR_RACING = register(Task(

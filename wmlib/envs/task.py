@@ -18,10 +18,16 @@ class Task:
     action_space: gym.spaces.Box
     action_names: tuple[str, ...]
     squash: Callable[[Tensor], Tensor]  # raw action (..., A) to the environment's units
-    steer: Callable[[np.ndarray, Collection[str]], np.ndarray]  # action before (A,) and the keys down to action (A,)
-    noise_mean: tuple[float, ...]  # the Brownian policy's raw action: where each entry wanders around,
+    steer: Callable[
+        [np.ndarray, Collection[str]], np.ndarray
+    ]  # action before (A,) and the keys down to action (A,)
+    noise_mean: tuple[
+        float, ...
+    ]  # the Brownian policy's raw action: where each entry wanders around,
     noise_spread: tuple[float, ...]  # and how far from there
-    landmark: Callable[[np.ndarray], np.ndarray]  # frames to the pixels, bool (..., 64, 64), by which two are compared
+    landmark: Callable[
+        [np.ndarray], np.ndarray
+    ]  # frames to the pixels, bool (..., 64, 64), by which two are compared
     step_cost: float  # what one step without a success costs
     max_steps: int
 

@@ -20,7 +20,13 @@ class VectorEnv(gym.vector.VectorEnv):
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}
 
-    def __init__(self, make: Callable[[], gym.Env], num_envs: int, max_steps: int, patience: int | None = None):
+    def __init__(
+        self,
+        make: Callable[[], gym.Env],
+        num_envs: int,
+        max_steps: int,
+        patience: int | None = None,
+    ):
         self.envs = [make() for _ in range(num_envs)]
         self.num_envs, self.max_steps = num_envs, max_steps
         self.patience = np.inf if patience is None else patience
@@ -55,20 +61,24 @@ class VectorEnv(gym.vector.VectorEnv):
         actions = checked_actions(actions, self.action_space.shape)
         reward = np.zeros(self.num_envs)
         for i in np.flatnonzero(~(self.terminated | self.truncated)):
-            self.obs[i], reward[i], self.terminated[i], self.truncated[i], _ = self.envs[i].step(actions[i])
+            self.obs[i], reward[i], self.terminated[i], self.truncated[i], _ = self.envs[i].step(
+                actions[i]
+            )
             self.steps[i] += 1
             self.idle[i] = 0 if reward[i] > 0 else self.idle[i] + 1
             self.truncated[i] |= not self.terminated[i] and self.steps[i] >= self.max_steps
-            self.stalled[i] = self.idle[i] >= self.patience and not (self.terminated[i] or self.truncated[i])
+            self.stalled[i] = self.idle[i] >= self.patience and not (
+                self.terminated[i] or self.truncated[i]
+            )
             self.truncated[i] |= self.stalled[i]
         return self.obs.copy(), reward, self.terminated.copy(), self.truncated.copy(), {}
 
     def view(self) -> dict[str, np.ndarray]:
-        """What there is to see now: frames (B, ...) and, where copies have them, rendered pictures and telemetry.
+        """What there is to see now: obs (B, ...) and, where copies have them, pictures and telemetry.
 
         Telemetry is what no frame shows; its names get "telemetry." before them.
         """
-        seen: dict[str, np.ndarray] = {"frames": self.obs.copy()}
+        seen: dict[str, np.ndarray] = {"obs": self.obs.copy()}
         if self.envs[0].render_mode == "rgb_array":
             seen["pictures"] = np.stack([np.asarray(env.render()) for env in self.envs])
         if self.envs[0].has_wrapper_attr("telemetry"):
@@ -86,11 +96,15 @@ def checked_actions(actions: np.ndarray, shape: tuple[int, ...] | None) -> np.nd
     """The actions as an array; ValueError unless they are finite numbers of that shape (B, A)."""
     actions = np.asarray(actions)
     if actions.shape != shape or not np.isfinite(actions).all():
-        raise ValueError(f"actions must be finite numbers of shape {shape}, got shape {actions.shape}: {actions}")
+        raise ValueError(
+            f"actions must be finite numbers of shape {shape}, got shape {actions.shape}: {actions}"
+        )
     return actions
 
 
-def reset_places(B: int, seed: int | Sequence[int] | None, options: dict | None) -> tuple[np.ndarray, list[int | None]]:
+def reset_places(
+    B: int, seed: int | Sequence[int] | None, options: dict | None
+) -> tuple[np.ndarray, list[int | None]]:
     """Which of B environments to reset, bool (B,), and the seed of each; ValueError for a wrong number of either."""
     mask = np.asarray((options or {}).get("reset_mask", np.ones(B)), bool)
     if seed is None or isinstance(seed, (int, np.integer)):

@@ -10,9 +10,8 @@ import traitlets
 
 from wmlib.agent import Agent
 from wmlib.checkpoint import append_line
-from wmlib.config import Config
 from wmlib.dream import DreamEnv, DreamPolicy
-from wmlib.envs.task import Task, get_task
+from wmlib.envs.task import Task
 from wmlib.envs.vector import VectorEnv
 from wmlib.plots import Picture
 from wmlib.vae import to_float
@@ -33,7 +32,7 @@ class Player(Posted, anywidget.AnyWidget):
 
     def __init__(
         self, env: VectorEnv | DreamEnv, seeds: Collection[int], poster: Picture,
-        keep: Path | None = None, task: Task = get_task(Config.task),
+        keep: Path | None = None, *, task: Task,
     ):  # fmt: skip
         """env: a vector of one, of this task; seeds: one a drive, in turn; poster: what is shown where no kernel runs;
         keep: a log of finished drives.

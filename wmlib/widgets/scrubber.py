@@ -12,7 +12,6 @@ from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.data import Episode
 from wmlib.mdnrnn import Mixture, place_noise
-from wmlib.rollout import Drive
 from wmlib.train import encode_frames
 from wmlib.vae import kl_to_standard_normal, to_uint8
 from wmlib.widgets.live import Posted
@@ -34,23 +33,23 @@ class Scrubber(Posted, anywidget.AnyWidget):
     curves = traitlets.Bytes().tag(sync=True)  # float32 (A + 2, T): the actions, the reward, the return so far
 
     @torch.inference_mode()
-    def __init__(self, agent: Agent, drive: Drive | Episode, poster: plots.Picture | None = None):
-        """agent: with an M; drive: fresh (then its own z and first memory count) or stored; poster: else a strip of it.
+    def __init__(self, agent: Agent, episode: Episode, poster: plots.Picture | None = None):
+        """agent: with an M; episode: fresh (then its own z and first memory count) or stored; poster: else a strip of it.
 
         Raises ValueError for an agent without M.
         """
         if agent.mdnrnn is None:
             raise ValueError("an agent without M foresees nothing; load data/pretrained/car_racing")
-        self.frames = drive.obs if isinstance(drive, Episode) else drive.frames
-        self.vae, T = agent.vae, len(drive)
+        self.frames = episode.obs
+        self.vae, T = agent.vae, len(episode)
         mu, logvar = map(torch.from_numpy, encode_frames(agent.vae, self.frames))
-        noise = torch.Generator().manual_seed(drive.seed)
+        noise = torch.Generator().manual_seed(episode.seed)
         self.z = mu.clone() if "mu" in agent.reads else agent.vae.sample(mu, logvar, noise)
-        first, own = agent.mdnrnn.initial_state(1), vars(drive)
+        first, own = agent.mdnrnn.initial_state(1), vars(episode)
         if own.get("h") is not None and own["h"].shape[1] == agent.mdnrnn.hidden_size:
             self.z[:T] = torch.from_numpy(own["z"])
             first = torch.from_numpy(own["h"][:1]), torch.from_numpy(own["c"][:1])
-        after, _ = agent.mdnrnn.memory(self.z[None, :T], torch.from_numpy(drive.action)[None], first)
+        after, _ = agent.mdnrnn.memory(self.z[None, :T], torch.from_numpy(episode.action)[None], first)
         self.h = torch.cat([first[0], after[0]])
         self.mixture = Mixture(*(part[0] for part in agent.mdnrnn.mixture(after)))  # of z[1] to z[T], (T, Z, K)
         centre, width = self.mixture.mu, self.mixture.logsigma.exp()  # an axis holds all that came or may come
@@ -61,7 +60,7 @@ class Scrubber(Posted, anywidget.AnyWidget):
         actions = list(zip(agent.task.action_names, space.low.tolist(), space.high.tolist()))
         looks = {"steps": T, "first": min(60, T // 2), "latents": self.latents, "actions": actions, "reach": reach}
         looks |= {"samples": SAMPLES, "points": POINTS}
-        curves = np.vstack([drive.action.T, drive.reward, np.cumsum(drive.reward)]).astype(np.float32)
+        curves = np.vstack([episode.action.T, episode.reward, np.cumsum(episode.reward)]).astype(np.float32)
         self.poster = poster or self.strip()
         super().__init__(looks=looks, curves=curves.tobytes())
         self.on_msg(self.answer)

@@ -1,0 +1,82 @@
+"""The chain of stages: which a run has, what each stands on, what is missing and which command makes it."""
+
+from wmlib.run import Run
+
+Job = tuple[Run, str]  # a run and a stage of it
+
+
+def stages(run: Run) -> list[str]:
+    """The stages that make a run's own parts, in order."""
+    memories = run.memories + run.outcomes
+    makes = {
+        "collect": run.config.collect.total > 0,
+        "train-vae": run.owner("vae") == run,
+        "train-mdnrnn": any(run.owner(part) == run for part in memories),
+        "evolve": True,
+    }
+    return [stage for stage in makes if makes[stage]]
+
+
+def is_done(run: Run, stage: str) -> bool:
+    """Whether a stage has come to its end; what is kept must be there too."""
+    if stage == "collect":
+        base = run.kept_from("episodes")
+        own = len(run.episodes.find()) >= run.config.collect.total
+        return own and (base is None or is_done(base, stage))
+    if stage == "evolve":
+        return run.generations_done == run.config.evolve.generations
+    parts = ["vae"] if stage == "train-vae" else run.memories + run.outcomes
+    return all(run.has(part) for part in parts)
+
+
+def needs(run: Run, stage: str) -> list[Job]:
+    """What a stage stands on: stages of this run, or of those that it goes on from."""
+    settings = run.config.evolve
+    asks_agent = settings.start == "base"
+    collected = [(run.collector, "collect")]
+    seeing = [(run.owner("vae"), "train-vae")]
+    if stage == "train-vae":
+        return collected
+    if stage == "train-mdnrnn":
+        kept = run.kept_from("mdnrnn")
+        return collected + seeing + ([(kept, stage)] if kept else [])
+    if stage == "collect":
+        kept = run.kept_from("episodes")
+        needed = [(kept.collector, stage)] if kept else []
+        asks_agent = run.config.collect.agent_episodes > 0
+    else:
+        needed = (collected if settings.world == "dream" else []) + seeing
+        for part in run.memories + run.outcomes:
+            needed.append((run.owner(part), "train-mdnrnn"))
+    base = run.base if asks_agent else None
+    return needed + ([(base, "evolve")] if base else [])
+
+
+def require(run: Run, stage: str) -> None:
+    """Raise FileNotFoundError, naming the command, unless all that a stage stands on is done.
+
+    Raises ValueError when the run's base was changed since.
+    """
+    needed = needs(run, stage)
+    for other, before in needed:
+        if not is_done(other, before):
+            missing = f"{stage} needs the whole of {before} first"
+            raise FileNotFoundError(f"{missing}; run {other.command(before)}")
+    if any(other != run for other, _ in needed):
+        run.check_base()
+
+
+def plan(run: Run) -> list[Job]:
+    """All that is still to be done for a run's agent, its bases' part included, in order."""
+    todo: list[Job] = []
+    for stage in stages(run):
+        _visit(run, stage, todo)
+    return todo
+
+
+def _visit(run: Run, stage: str, todo: list[Job]) -> None:
+    if (run, stage) in todo or is_done(run, stage):
+        return
+    for other, before in needs(run, stage):
+        _visit(other, before, todo)
+    todo.append((run, stage))

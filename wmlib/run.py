@@ -1,0 +1,273 @@
+"""A run: its configuration, its parts and the base that it goes on from. Only this knows folders.
+
+A round of data, training and search is one configuration in one folder. What it `keeps` is its
+base's; all else is its own. A part is a folder with weights or episodes in it.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wmlib.checkpoint import read_json, write_json
+from wmlib.config import Config, OutcomeConfig, resolve
+from wmlib.config_json import differences, from_dict, to_dict
+from wmlib.data import EncodedEpisode, EpisodeStore
+from wmlib.presets import get_preset
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder and the configuration in it; `open_run` and `claim_run` give one."""
+
+    folder: Path
+    config: Config
+
+    # --- the base ---
+
+    @property
+    def base(self) -> "Run | None":
+        """The run that this one goes on from; FileNotFoundError where it is missing."""
+        folder = base_folder(self.folder, self.config)
+        if folder is None:
+            return None
+        if (folder / "config.json").exists():
+            return open_run(folder)
+        lost = f"{self.folder} goes on from {folder}, which holds no run"
+        inside = folder.parent == self.folder
+        remedy = f"run {self.command('agent')}" if inside else "restore it, or correct `after`"
+        raise FileNotFoundError(f"{lost}; {remedy}")
+
+    def kept_from(self, part: str) -> "Run | None":
+        """The base, where it has this part and the run keeps it."""
+        kind = part.partition("_")[0]
+        if kind == "outcome":
+            base = self.kept_from(part.replace("outcome", "mdnrnn"))
+            same = base and _outcome(base.config) == _outcome(self.config)
+            return base if same else None
+        if kind not in self.config.keeps:
+            return None
+        base = self.base
+        return base if base and (part == kind or part in base.memories) else None
+
+    def owner(self, part: str) -> "Run":
+        """The run in whose folder a part lies: this one, or one that it goes on from."""
+        base = self.kept_from(part)
+        return base.owner(part) if base else self
+
+    def check_base(self) -> None:
+        """ValueError when the base's weights are others than when this run first used them."""
+        base = self.base
+        if base is None:
+            return
+        parts = [part for part in self.config.keeps if part != "episodes"]
+        if self.config.collect.agent_episodes or self.config.evolve.start == "base":
+            parts.append("controller")
+        hashes = {part: base.weights_hash(part) for part in parts}
+        path = self.folder / "base.json"
+        if not path.exists():
+            write_json(path, hashes)
+        elif read_json(path) != hashes:
+            changed = f"{base.folder} was changed since {self.folder} went on from it"
+            raise ValueError(f"{changed}; restore it, or start another run")
+
+    # --- parts ---
+
+    def part(self, name: str) -> Path:
+        """The folder of a part: vae, mdnrnn, mdnrnn_1, outcome, controller, ..."""
+        return self.owner(name).folder / name
+
+    def has(self, part: str) -> bool:
+        """Whether a part's weights are there; they come when its training has ended."""
+        return (self.part(part) / "weights.safetensors").exists()
+
+    def weights_hash(self, part: str) -> str:
+        """The hash of a part's weights; FileNotFoundError names the command that makes them."""
+        meta = self.part(part) / "meta.json"
+        if not meta.exists():
+            stage = {"vae": "train-vae", "controller": "evolve"}.get(part, "train-mdnrnn")
+            make = self.owner(part).command(stage)
+            raise FileNotFoundError(f"{meta} is missing; run {make} first")
+        return read_json(meta).get("weights_sha256", "")
+
+    @property
+    def generations_done(self) -> int:
+        """How far the evolution of C has come."""
+        meta = self.part("controller") / "meta.json"
+        return read_json(meta).get("generation", 0) if meta.exists() else 0
+
+    @property
+    def memories(self) -> list[str]:
+        """The parts that hold Ms: the agent's own, then those that dream in its place."""
+        if self.config.mdnrnn is None:
+            return []
+        dreams = self.config.evolve.world == "dream"
+        dreamers = self.config.evolve.dream.dreamers if dreams else 0
+        return ["mdnrnn", *(f"mdnrnn_{number}" for number in range(1, dreamers + 1))]
+
+    @property
+    def outcomes(self) -> list[str]:
+        """The parts that hold what Ms say of reward and end, where that is trained after them."""
+        outcome = _outcome(self.config)
+        if outcome is None or outcome.trained == "with":
+            return []
+        return [part.replace("mdnrnn", "outcome") for part in self.memories]
+
+    def input_hashes(self) -> dict[str, str]:
+        """The hashes of all weights that this run's C is evolved on."""
+        parts = ["vae", *self.memories]
+        if self.config.evolve.world == "dream":
+            parts += self.outcomes
+        return {part: self.weights_hash(part) for part in parts}
+
+    # --- episodes, as they are and as V sees them ---
+
+    @property
+    def first_episode(self) -> int:
+        """The index of this run's first episode, behind those that it keeps."""
+        base = self.kept_from("episodes")
+        return base.first_episode + base.config.collect.total if base else 0
+
+    @property
+    def episodes(self) -> EpisodeStore:
+        """The store of the episodes that this run adds."""
+        return EpisodeStore(self.folder / "episodes")
+
+    def episode_paths(self) -> list[Path]:
+        """All episodes that this run trains on, the base's first; FileNotFoundError without any."""
+        base = self.kept_from("episodes")
+        paths = (base.episode_paths() if base else []) + self.episodes.find()
+        if not paths:
+            make = self.collector.command("collect")
+            raise FileNotFoundError(f"{self.episodes.folder} holds no episodes; run {make} first")
+        return paths
+
+    @property
+    def collector(self) -> "Run":
+        """The run that collected this run's newest episodes."""
+        base = self.kept_from("episodes")
+        return base.collector if base and not self.config.collect.total else self
+
+    @property
+    def latents(self) -> EpisodeStore:
+        """The store of episodes that this run encodes, bound to its V by the hash of V's weights.
+
+        Raises FileNotFoundError without a V, ValueError when the latents are of another one.
+        """
+        store = EpisodeStore(self.folder / "latents", EncodedEpisode)
+        meta = store.folder / "meta.json"
+        vae = {"vae_sha256": self.weights_hash("vae")}
+        if not meta.exists() and not store.find():
+            write_json(meta, vae)
+        elif not meta.exists() or read_json(meta) != vae:
+            raise ValueError(self._belongs_to_another_v("latents"))
+        return store
+
+    def latent_paths(self) -> list[Path]:
+        """Where each encoded episode is, or is to be: the base's file, where it has one."""
+        own = self.latents.folder
+        base = self.kept_from("vae") and self.kept_from("episodes")
+        found = [path for path in base.latent_paths() if path.exists()] if base else []
+        there = {path.name: path for path in found}
+        return [there.get(path.name, own / path.name) for path in self.episode_paths()]
+
+    def check_memory(self, part: str = "mdnrnn") -> None:
+        """ValueError when an M was trained on the codes of another V than the one that is there."""
+        meta = self.part(part) / "meta.json"
+        told = read_json(meta).get("vae_sha256") if meta.exists() else None  # an older M is silent
+        if told not in (None, self.weights_hash("vae")):
+            raise ValueError(self._belongs_to_another_v(part))
+
+    def _belongs_to_another_v(self, part: str) -> str:
+        odd = f"{self.part(part)} belongs to another V than the one in {self.part('vae')}"
+        remedy = f"delete latents, mdnrnn and controller in {self.folder}"
+        return f"{odd}; {remedy}, then run {self.command('train-mdnrnn')} again"
+
+    def command(self, stage: str) -> str:
+        """What a reader types to run a stage."""
+        return f"python -m wmlib {stage} --preset {self.config.preset} --run {self.folder}"
+
+
+def load_config(folder: str | Path) -> Config:
+    """The configuration that a run was made with; FileNotFoundError if the folder holds no run."""
+    path = resolve(folder) / "config.json"
+    if not path.exists():
+        make = f"make one with python -m wmlib collect --run {folder}"
+        raise FileNotFoundError(f"{resolve(folder)} holds no run (no config.json); {make}")
+    return from_dict(read_json(path))
+
+
+def base_folder(folder: Path, config: Config) -> Path | None:
+    """Where the base of a run in `folder` lies: inside it by its preset's name, or at its path."""
+    if config.after is None:
+        return None
+    return resolve(config.after) if "/" in config.after else folder / config.after
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in a folder.
+
+    Raises FileNotFoundError if there is none, ValueError for a damaged configuration or a circle.
+    """
+    folder = resolve(folder)
+    run = Run(folder, load_config(folder))
+    seen = [folder]
+    below = base_folder(folder, run.config)
+    while below and (below / "config.json").exists():
+        if below.resolve() in [one.resolve() for one in seen]:
+            circle = " -> ".join(str(one) for one in [*seen, below])
+            raise ValueError(f"this run goes on from itself: {circle}; correct `after` in one")
+        seen.append(below)
+        below = base_folder(below, load_config(below))
+    return run
+
+
+def claim_run(folder: str | Path, config: Config) -> Run:
+    """Make a run's folder, its base's too where that is a preset's; or open what was made so before.
+
+    Raises ValueError when the folder was made with another configuration, holds something else, or
+    doesn't fit its base; FileNotFoundError when the base is missing.
+    """
+    folder = resolve(folder)
+    if (folder / "config.json").exists():
+        if differing := differences(load_config(folder), config):
+            other = f"{folder} was made with another configuration ({'; '.join(differing[:3])})"
+            raise ValueError(f"{other}; choose another --run or --preset")
+    elif folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run; choose another --run")
+    base = base_folder(folder, config)
+    if base is not None:
+        inside = base.parent == folder
+        _check_fit(config, get_preset(base.name) if inside else load_config(base), base)
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", to_dict(config))
+    if base is not None and base.parent == folder:
+        claim_run(base, get_preset(base.name))
+    return open_run(folder)
+
+
+def _check_fit(config: Config, base: Config, folder: Path) -> None:
+    """ValueError unless what a run keeps of its base is what its own configuration describes."""
+    memory = base.mdnrnn
+    if memory and _lies_apart(base) and _lies_apart(config):
+        memory = replace(memory, outcome=_outcome(config))
+    same = {
+        "task": config.task == base.task,
+        "vae": config.vae == base.vae,
+        "mdnrnn": config.mdnrnn == memory,
+    }
+    for part in ("task", *config.keeps):
+        if not same.get(part, True):
+            odd = f"{part} is kept of the run in {folder}, but configured otherwise than there"
+            raise ValueError(f"{odd}; take over its values, or don't keep it")
+    goes_on = config.collect.total > 0 or config.evolve.start == "base"
+    if goes_on and config.seed == base.seed:
+        raise ValueError(f"seed {config.seed} is the base's too, in {folder}; choose another")
+
+
+def _outcome(config: Config) -> OutcomeConfig | None:
+    return config.mdnrnn.outcome if config.mdnrnn else None
+
+
+def _lies_apart(config: Config) -> bool:
+    """Whether M's weights hold nothing of reward and end."""
+    outcome = _outcome(config)
+    return outcome is None or outcome.trained == "after"
