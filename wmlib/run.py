@@ -154,12 +154,20 @@ class Run:
         """
         store = EpisodeStore(self.folder / "latents", EncodedEpisode)
         meta = store.folder / "meta.json"
-        vae = {"vae_sha256": self.weights_hash("vae")}
-        if not meta.exists() and not store.find():
-            write_json(meta, vae)
-        elif not meta.exists() or read_json(meta) != vae:
+        bound = read_json(meta) if meta.exists() else None
+        if bound != self._v and (bound or store.find()):
             raise ValueError(self._belongs_to_another_v("latents"))
         return store
+
+    def bind_latents(self) -> None:
+        """Note, before the first one is encoded, whose codes the latents are."""
+        meta = self.latents.folder / "meta.json"
+        if not meta.exists():
+            write_json(meta, self._v)
+
+    @property
+    def _v(self) -> dict[str, str]:
+        return {"vae_sha256": self.weights_hash("vae")}
 
     def latent_paths(self) -> list[Path]:
         """Where each encoded episode is, or is to be: the base's file, where it has one."""
