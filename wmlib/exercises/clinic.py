@@ -55,8 +55,9 @@ class Clinic:
     def check(self, function: Callable) -> None:
         """Raise AssertionError, with what a wrongly named fault would show, unless each patient's is named."""
         found = function()
+        *some, last = self.patients
         assert isinstance(found, dict) and found.keys() == self.patients.keys(), (
-            f"expected a dict with a fault for each of A, B and C, got {found!r}"
+            f"expected a dict with a fault for each of {', '.join(some)} and {last}, got {found!r}"
         )
         for patient, fault in found.items():
             known = isinstance(fault, str) and fault in self.faults
