@@ -3,13 +3,15 @@
 import json
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
+from wmlib.agent import Agent
 from wmlib.config import resolve
-from wmlib.exercises import EXERCISES, check, predicting, searching, verdict
+from wmlib.dream import DreamEnv
+from wmlib.exercises import EXERCISES, check, dreaming, predicting, verdict
 from wmlib.exercises.__main__ import cells, solutions, with_stubs
 from wmlib.exercises.mixture import CARS, FORECASTS
 from wmlib.mdnrnn import Mixture, mixture_nll, place_noise
@@ -636,29 +638,34 @@ def test_the_speed_probe_takes_another_definition_of_the_variance():
     assert verdict(EXERCISES["speed_probe"], written(source, "speed_probe")) == "right"
 
 
-def test_each_search_of_the_clinic_shows_what_its_fault_is_said_to_show():
-    film = {fault: searching.searched(fault) for fault in ["", *searching.FAULTS] if fault != "ranks turned round"}
-    gap = {fault: one["gap"] for fault, one in film.items()}
-    size = {fault: one["step_size"] for fault, one in film.items()}
-    axes = {fault: np.linalg.eigvalsh(one["covariance"][:30]) for fault, one in film.items()}
-    longest = {fault: np.sqrt(squares[:, 1] / squares[:, 0]).max() for fault, squares in axes.items()}
-    assert gap[""][-1] < 1e-7 and longest[""] > 4
-    frozen = "control turned round"
-    assert size[frozen][:15].max() == size[frozen][0] and size[frozen][20] < 1e-4 and gap[frozen][-1] > 1
-    assert 1e-3 < gap["noise"][-15:].min() and gap["noise"][-15:].max() < 0.1 and longest["noise"] > 4
-    assert longest["shape kept"] == pytest.approx(1) and 1e-3 < gap["shape kept"][-1] < 0.1
-    assert np.ptp(size["size kept"]) == 0 and gap["size kept"][-1] < 1e-6
-    assert gap["no selection"][-1] > 5
-    away = searching.searched("ranks turned round", 10)
-    assert (np.diff(away["gap"][1:]) > 0).all() and away["step_size"][-1] > 50 * away["step_size"][0]
+@torch.inference_mode()
+def test_steps_by_hand_dream_what_a_dream_environment_dreams():
+    agent = Agent.load("data/pretrained/car_racing")
+    noise = [np.random.default_rng(seed) for seed in (5, 6)]
+    first = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    actions = np.random.default_rng(0).random((20, 2, 3), np.float32)
+    env = DreamEnv(agent.vae, agent.mdnrnn, first, 2, temperature=0.7, task=agent.task)
+    env.reset(seed=[5, 6], options={"start": np.arange(2)})
+    for one in noise:
+        one.integers(2)  # the place to begin, which the options overrule
+    z, state = first, agent.mdnrnn.initial_state(2)
+    for action in actions:
+        draws = [(one.random(32, np.float32), one.standard_normal(32, np.float32)) for one in noise]
+        uniform, normal = (torch.from_numpy(np.stack(part)) for part in zip(*draws))
+        z, state = dreaming.dream_step(agent.mdnrnn, z, torch.from_numpy(action), state, 0.7, uniform, normal)
+        np.testing.assert_allclose(z, env.step(action)[0], atol=1e-3)
+    np.testing.assert_allclose(state[0], env.state[0], atol=1e-3)
 
 
-def test_the_patients_of_the_search_are_drawn_beside_their_curves():
-    figure, axes = plt.subplots(4, 3)
-    searching.draw_patients(axes)
-    assert [row[0].get_ylabel() for row in axes] == ["healthy", *searching.PATIENTS]
-    for fault, (_, gap, size) in zip(["", *searching.PATIENTS.values()], axes):
-        film = searching.searched(fault)
-        np.testing.assert_array_equal(gap.lines[0].get_ydata(), film["gap"])
-        np.testing.assert_array_equal(size.lines[0].get_ydata(), film["step_size"])
-    plt.close(figure)
+def test_many_steps_by_hand_follow_the_tempered_mixture():
+    mdnrnn, z, action, state, *_ = dreaming._example(1)
+    z, action, state = z[:1], action[:1], tuple(part[:1] for part in state)
+    N, generator = 20_000, torch.Generator().manual_seed(0)
+    uniform, normal = torch.rand(N, 4, generator=generator), torch.randn(N, 4, generator=generator)
+    many = z.expand(N, -1), action.expand(N, -1), tuple(part.expand(N, -1).contiguous() for part in state)
+    drawn, _ = dreaming.dream_step(mdnrnn, *many, 0.4, uniform, normal)
+    logits, mu, logsigma = (part[0, 0] for part in mdnrnn(z[:, None], action[:, None], state)[0])
+    tempered = MixtureSameFamily(Categorical(logits=logits / 0.4), Normal(mu, (0.4 * torch.exp(2 * logsigma)).sqrt()))
+    ranks = tempered.cdf(drawn).sort(dim=0).values  # uniform, if drawn follows the mixture
+    even = (torch.arange(N) + 0.5) / N
+    assert (ranks - even[:, None]).abs().max() < 1.95 / N**0.5  # Kolmogorov and Smirnov, one in a thousand

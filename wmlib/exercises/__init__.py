@@ -97,17 +97,6 @@ def expect_tensor(found: object, shape: tuple[int, ...], what: str = "") -> None
     )
 
 
-def expect_diagnosis(found: object, patients: dict[str, str], faults: dict[str, tuple[str, str]]) -> None:
-    """Raise AssertionError, with what a wrongly named fault would show, unless each patient's fault is named."""
-    assert isinstance(found, dict) and found.keys() == patients.keys(), (
-        f"expected a dict with a fault for each of A, B and C, got {found!r}"
-    )
-    for patient, fault in found.items():
-        known = isinstance(fault, str) and fault in faults
-        assert known, f"{patient}: no fault is called {fault!r}; choose among {', '.join(faults)}"
-        assert fault == patients[patient], f"{patient}: with the fault '{fault}' {faults[fault][1]}. Look again"
-
-
 # Registers them, in this order.
-from wmlib.exercises import variational, clinic, mixture, predicting  # noqa: E402, F401, I001
+from wmlib.exercises import variational, mixture, predicting  # noqa: E402, F401, I001
 from wmlib.exercises import searching, controlling, judging, dreaming  # noqa: E402, F401, I001

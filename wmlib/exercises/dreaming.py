@@ -1,23 +1,20 @@
-"""Exercises of the notebook on dreams, and its clinic: dreams with one fault each, kept in data/clinic.
+"""Exercises of the notebook on dreams, and its clinic: dreams with one fault each.
 
-`python -m bench broken_dreams` dreams the patients again. Letters: B dreams, Z latents, A action, H hidden.
+Letters: B dreams, Z latents, A action, H hidden.
 """
 
 import math
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from wmlib.checkpoint import read_json
-from wmlib.config import resolve
-from wmlib.exercises import exercise, expect_diagnosis, expect_tensor
+from wmlib.exercises import exercise, expect_tensor
+from wmlib.exercises.clinic import Clinic, draw_frames, label_rows
 from wmlib.mdnrnn import MDNRNN, place_noise
 from wmlib.plots import COLOURS
 
-FOLDER, LENGTH = resolve("data/clinic"), 200
-SHOWN = (0, 2, 4, 8, 16, 24, 32, 50, 80, 120, 160, 200)  # steps whose frames are kept
+SHOWN = (0, 2, 4, 8, 16, 24, 32, 50, 80, 120, 160, 200)  # steps whose frames are kept; the last ends the dream
 
 
 def _example(seed: int) -> tuple:
@@ -162,79 +159,60 @@ def half_life(steps, overlap, best, chance):
     return math.inf
 
 
-FAULTS = {  # what is wrong, and what it would show
-    "memory emptied": (
-        "$h$ and $c$ are set to zero before every step",
-        "now and then a frame would jump, twice as far as the healthy dream ever does, and the road would get lost",
-    ),
-    "noise drawn once": (
-        "the noise of the first step is used at every step",
-        "the dream would come to rest on one picture, whatever C does",
-    ),
-    "actions lost": (
-        "M is given zeros, whatever C does",
-        "the road would not answer: C would steer as hard as it can, and the car would leave the bend all the same",
-    ),
-    "temperature near zero": (
-        "0.02 in place of 1",
-        "a straight road would go on for ever, calmly but never quite at rest, with hardly any steering",
-    ),
-    "steering mirrored": (
-        "M is told of the wheel with its sign turned round",
-        "the car would turn away from where C steers, and stand on the grass within a second or two",
-    ),
-}
-PATIENTS = {"A": "actions lost", "B": "noise drawn once", "C": "memory emptied"}
-
-
-def read_frames(name: str) -> np.ndarray:
-    """A patient's frames, or those of the `healthy` dream, at the steps SHOWN: uint8 (N, 64, 64, 3)."""
-    strip = np.asarray(Image.open(FOLDER / f"dream_{name}.png"))
-    return strip.reshape(64, len(SHOWN), 64, 3).swapaxes(0, 1)
+CLINIC = Clinic(
+    faults={  # what is wrong, and what it would show
+        "memory emptied": (
+            "$h$ and $c$ are set to zero before every step",
+            "now and then a frame would jump, twice as far as the healthy dream ever does, and the road would get lost",
+        ),
+        "noise drawn once": (
+            "the noise of the first step is used at every step",
+            "the dream would come to rest on one picture, whatever C does",
+        ),
+        "actions lost": (
+            "M is given zeros, whatever C does",
+            "the road would not answer: C would steer as hard as it can, and the car would leave the bend all the same",
+        ),
+        "temperature near zero": (
+            "0.02 in place of 1",
+            "a straight road would go on for ever, calmly but never quite at rest, with hardly any steering",
+        ),
+        "steering mirrored": (
+            "M is told of the wheel with its sign turned round",
+            "the car would turn away from where C steers, and stand on the grass within a second or two",
+        ),
+    },
+    patients={"A": "actions lost", "B": "noise drawn once", "C": "memory emptied"},
+    maker="dreams",
+    curves="dreams.json",
+    picture="dream_{}.png",
+)
 
 
 def draw_patients(axes: np.ndarray) -> None:
     """Fill axes (4, 3), a row for the healthy dream and each patient: frames, a pixel's change, C's steering."""
-    curves = read_json(FOLDER / "dreams.json")["curves"]
+    curves = CLINIC.read_curves()["curves"]
     for row, (name, curve) in zip(axes, curves.items()):
         strip, change, steering = row
-        frames = np.pad(read_frames(name), ((0, 0), (0, 0), (2, 2), (0, 0)), constant_values=255)
-        strip.imshow(np.concatenate(frames, axis=1))
-        strip.set(yticks=[], xticks=68 * np.arange(len(SHOWN)) + 34, xticklabels=SHOWN)
-        strip.set_ylabel(name, rotation=0, ha="right", va="center")
-        strip.spines[:].set_visible(False)
-        strip.grid(False)
+        draw_frames(strip, CLINIC.read_frames(name), columns=SHOWN)
         strip.tick_params(length=0)
         change.plot(curve["change"], color=COLOURS["dream"], ls="-", lw=1)
         change.set(ylim=(0, 12), xticks=[0, 100, 200])
         steering.plot(curve["steering"], color=COLOURS["C"], ls="-", lw=1)
         steering.set(ylim=(-1.1, 1.1), xticks=[0, 100, 200])
-        for ax in row:
-            ax.tick_params(labelbottom=name == list(curves)[-1])
-    for ax, title in zip(axes[0], ("frames", "a pixel's change in a step", "C's steering, left is −1")):
-        ax.set_title(title, loc="center", fontsize=9)
-    for ax in axes[-1]:
-        ax.set_xlabel("steps", fontsize=9)
-
-
-def _check_dream_diagnosis(function) -> None:
-    expect_diagnosis(function(), PATIENTS, FAULTS)
-
-
-FAULT_LIST = "\n".join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.items())
+    titles = ("frames", "a pixel's change in a step", "C's steering, left is −1")
+    label_rows(axes, list(curves), titles, ("steps", "steps", "steps"), name_size=10)
 
 
 @exercise(
     notebook="08_dreaming",
     minutes=15,
-    task=f"""Three dreams in the **clinic** above began as the healthy one did, with C at the wheel. Each has one
-fault. Name it; choose among:
-{FAULT_LIST}
-
-Before you answer, say for each patient which *one* observation speaks for your choice and which fault it rules out.""",
+    task=CLINIC.task("""\
+Three dreams in the **clinic** above began as the healthy one did, with C at the wheel. Each has one
+fault. Name it; choose among:"""),
     hint="""Begin with the curve of the frame's change: which fault stops a film, and which makes it jump? Then compare
 what C steers with what the road does.""",
-    check=_check_dream_diagnosis,
+    check=CLINIC.check,
 )
 def dream_diagnosis():
     """The fault of each patient: a dict from patient to fault."""

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from wmlib.exercises import exercise, expect_diagnosis
+from wmlib.exercises import exercise
+from wmlib.exercises.clinic import Clinic, label_rows
 from wmlib.plots import COLOURS
 
 
@@ -177,33 +178,35 @@ def step_control(path, step_size, move, covariance, mueff, c, damping):
 # --- the clinic -----------------------------------------------------------------------------------------------------
 
 GENERATIONS, P = 60, 12
-FAULTS = {  # what is wrong, and what it would show
-    "ranks turned round": (
-        "the lowest fitness is taken for the best",
-        "the mean would run down the slopes, farther and farther, with a step size that grows",
-    ),
-    "control turned round": (
-        "a long path makes the step smaller, a short one larger",
-        "the step size would fall from the start, though the top is far, and the search would freeze where it is",
-    ),
-    "size kept": (
-        "the step size is never changed",
-        "the line on the right would be flat",
-    ),
-    "shape kept": (
-        "$\\Sigma$ is never changed",
-        "all ellipses would be round, and the way along the ridge slow",
-    ),
-    "noise": (
-        "fitness carries noise, and nothing is averaged",
-        "the curve would fall as the healthy one does, come to rest far above its end and tremble there",
-    ),
-    "no selection": (
-        "all candidates count equally, whatever their fitness",
-        "the mean would wander about its start, uphill as often as downhill",
-    ),
-}
-PATIENTS = {"A": "control turned round", "B": "noise", "C": "shape kept"}
+CLINIC = Clinic(
+    faults={  # what is wrong, and what it would show
+        "ranks turned round": (
+            "the lowest fitness is taken for the best",
+            "the mean would run down the slopes, farther and farther, with a step size that grows",
+        ),
+        "control turned round": (
+            "a long path makes the step smaller, a short one larger",
+            "the step size would fall from the start, though the top is far, and the search would freeze where it is",
+        ),
+        "size kept": (
+            "the step size is never changed",
+            "the line on the right would be flat",
+        ),
+        "shape kept": (
+            "$\\Sigma$ is never changed",
+            "all ellipses would be round, and the way along the ridge slow",
+        ),
+        "noise": (
+            "fitness carries noise, and nothing is averaged",
+            "the curve would fall as the healthy one does, come to rest far above its end and tremble there",
+        ),
+        "no selection": (
+            "all candidates count equally, whatever their fitness",
+            "the mean would wander about its start, uphill as often as downhill",
+        ),
+    },
+    patients={"A": "control turned round", "B": "noise", "C": "shape kept"},
+)
 AGES = np.array([[240, 212, 66], [0, 158, 115], [11, 47, 93]]) / 255  # early, middle, late
 
 
@@ -241,7 +244,7 @@ def draw_patients(axes: np.ndarray) -> None:
     ground = -((-height(np.stack([x, y], axis=-1))) ** 0.4)
     turn, ages = np.linspace(0, 2 * np.pi, 80), np.linspace(0, 1, GENERATIONS)
     inks = np.stack([np.interp(ages, (0, 0.5, 1), part) for part in AGES.T], axis=1)
-    for row, (name, fault) in zip(axes, {"healthy": "", **PATIENTS}.items()):
+    for row, fault in zip(axes, CLINIC.everyone.values()):
         film = searched(fault)
         row[0].contourf(x, y, ground, 16, cmap="Greys_r", vmin=1.7 * ground.min(), vmax=0)
         for ink, mean, covariance in zip(inks, film["mean"], film["covariance"]):
@@ -250,37 +253,21 @@ def draw_patients(axes: np.ndarray) -> None:
         row[0].plot(1, 1, "*", color=COLOURS["M"], markersize=12, markeredgecolor="white", zorder=5)
         row[0].set(xlim=(-2.1, 2.1), ylim=(-0.5, 2.6), xticks=[], yticks=[])
         row[0].grid(False)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
-        for ax, part, low in (
-            (row[1], "gap", 1e-9),
-            (row[2], "step_size", 1e-5),
-        ):  # what falls lower leaves the picture
+        for ax, part, low in zip(row[1:], ("gap", "step_size"), (1e-9, 1e-5)):  # what falls lower leaves the picture
             ax.plot(film[part], color=COLOURS["C"], ls="-")
             ax.set(yscale="log", ylim=(low, 10), xlim=(0, GENERATIONS))
-            ax.tick_params(labelbottom=name == list(PATIENTS)[-1], labelsize=8)
-    for ax, title in zip(axes[0], ("ellipses, early to late", "the mean, below the top", "step size")):
-        ax.set_title(title, loc="center", fontsize=10)
-    for ax in axes[-1, 1:]:
-        ax.set_xlabel("generation", fontsize=9)
-
-
-def _check_search_diagnosis(function) -> None:
-    expect_diagnosis(function(), PATIENTS, FAULTS)
-
-
-FAULT_LIST = "\n".join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.items())
+            ax.tick_params(labelsize=8)
+    titles = ("ellipses, early to late", "the mean, below the top", "step size")
+    label_rows(axes, list(CLINIC.everyone), titles, ("", "generation", "generation"), title_size=10)
 
 
 @exercise(
     notebook="05_cma_es",
     minutes=12,
-    task=f"""Three searches in the **clinic** above have one fault each. Name it; choose among:
-{FAULT_LIST}
-
-Before you answer, say for each patient which *one* observation speaks for your choice and which fault it rules out.""",
+    task=CLINIC.task("Three searches in the **clinic** above have one fault each. Name it; choose among:"),
     hint="""First the ellipses: do they ever become long? Then the end of the curve: does it still fall, or is it at
 rest? If it rests: has the cloud any width left with which to go on?""",
-    check=_check_search_diagnosis,
+    check=CLINIC.check,
 )
 def search_diagnosis():
     """The fault of each patient: a dict from patient to fault."""

@@ -1,4 +1,4 @@
-"""Exercises of the notebook on V.
+"""Exercises of the notebook on V, and its clinic: short trainings with one fault each.
 
 Letters: B images, Z latents.
 """
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from wmlib.exercises import exercise, expect_tensor
+from wmlib.exercises.clinic import Clinic
 
 
 def _check_kl_by_sampling(function) -> None:
@@ -127,3 +128,53 @@ def loss_with_floors(recon, x, mu, logvar, floor=0.5):
     squared_error = (recon - x).square().sum(dim=(1, 2, 3))  # (B,)
     kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar)  # (B, Z)
     return (squared_error + kl.clamp(min=floor).sum(dim=1)).mean()
+
+
+CLINIC = Clinic(
+    faults={  # what is wrong, and what it would show
+        "averaged error": (
+            "the squared error is averaged over the pixels beside a summed KL without a floor",
+            "the KL would fall to nothing and stay there, and every frame would be painted as the same average",
+        ),
+        "frames in order": (
+            "batches are taken from the episodes in the order of driving",
+            "the squared error would swing with the episodes, and V would paint what it saw last, whatever it is shown",
+        ),
+        "no noise": (
+            "the decoder gets mu itself, not a draw from q",
+            "the pictures from mu would be as good as ever, while noise of the width that q claims would ruin them",
+        ),
+        "no KL": (
+            "the loss is the squared error alone",
+            "the KL would climb far above the floor, since nothing holds it",
+        ),
+        "KL subtracted": (
+            "the KL has the wrong sign",
+            "the KL would grow without end, and the loss would fall below zero",
+        ),
+        "learning rate too high": (
+            "steps a hundred times too large",
+            "the curves would jump instead of falling, from the first steps on",
+        ),
+    },
+    patients={"A": "no noise", "B": "averaged error", "C": "frames in order"},
+    maker="vaes",
+    curves="curves.json",
+    picture="{}.png",
+)
+FLOORS = {"floor 0": 0.0, "floor 16": 0.5, "floor 96": 3.0}  # healthy Vs; nats, together and for each latent
+
+
+@exercise(
+    notebook="02_vae",
+    minutes=15,
+    task=CLINIC.task("""\
+Three Vs in the **clinic** above, each trained with one fault. Read curves and pictures, and name
+each fault. Choose among:"""),
+    hint="""What does each fault do to the KL? Three of the six can be told from that curve alone. For the others
+compare the row from $\\mu$ with the row from $z$, and look at the shape of the error's curve.""",
+    check=CLINIC.check,
+)
+def diagnosis():
+    """The fault of each patient: a dict from patient to fault."""
+    return {"A": "no noise", "B": "averaged error", "C": "frames in order"}

@@ -1,40 +1,43 @@
-"""Trains the clinic's Ms, each for a short time and with one fault, and keeps what they show in data/clinic.
+"""Trains the patients of notebook 04, each an M with one fault, for a short time.
 
-All train on the sample episodes and 18 more drives of the random policy, as the shipped V sees them, and are judged on
-6 others by the same right code. A fault in what M reads or says stays with it when it is judged; one in what it is
+All train on the sample episodes and others of the random policy, as the shipped V sees them, and are judged on the
+last of these by the same right code. A fault in what M reads or says stays with it when it is judged; one in what it is
 taught ends with the training.
 """
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from bench.memory import FOLDER as AGENT
 from bench.memory import SKIP, TRACKS
 from bench.rivals import Forgetful
 from wmlib.agent import Agent
-from wmlib.checkpoint import file_hash, write_json
+from wmlib.checkpoint import file_hash
 from wmlib.collect import BrownianPolicy
-from wmlib.config import QUICK, resolve
+from wmlib.config import LAPTOP_M, MDNRNNConfig, resolve
 from wmlib.data import EncodedEpisode, EpisodeStore, load_episode, sequence_batches
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.exercises.predicting import AHEAD, FAULTS, FOLDER, PATIENTS, SHOWN
+from wmlib.exercises.clinic import Clinic
+from wmlib.exercises.predicting import AHEAD, CLINIC, SHOWN
 from wmlib.mdnrnn import MDNRNN, Mixture, State, mixture_nll
-from wmlib.rollout import episodes
+from wmlib.rollout import episodes as rollouts
 from wmlib.train import encode_episode
 from wmlib.vae import VAE, kl_to_standard_normal, to_uint8
 
-STEPS, EVERY, RATE = 300, 10, 1e-2  # the rate falls evenly to 0, as in notebook 04
-HELD_OUT, STRIP = 6, (3, 170)  # STRIP: the drive of those held out, and the moment, where the kept frames begin
+# As in notebook 04, which trains for less than a minute; the rate falls evenly to 0.
+SETTINGS = replace(LAPTOP_M, batch_size=16, sequence_length=64, steps=300, look_ahead=None)
+EVERY = 10  # steps between two points of a curve
+HELD_OUT = 6
+STRIP = 3, 170  # the episode of those held out, and the moment of it, where the kept frames begin
 USED = 0.1  # nats that V spends on a latent that counts
 
 
@@ -63,49 +66,53 @@ def lesson(mdnrnn: Broken, z: Tensor, action: Tensor) -> Tensor:
     return mixture_nll(mixture, z[:, :-1] if mdnrnn.fault == "off by one" else z[:, 1:])
 
 
-def drawn(drive: EncodedEpisode, seed: int) -> np.ndarray:
-    """One z (T+1, Z) for each frame of a drive."""
-    noise = np.random.default_rng(seed).standard_normal(drive.mu.shape, np.float32)
-    return drive.mu + np.exp(drive.logvar / 2) * noise
+def drawn(episode: EncodedEpisode, seed: int) -> np.ndarray:
+    """One z (T+1, Z) for each frame of an episode."""
+    noise = np.random.default_rng(seed).standard_normal(episode.mu.shape, np.float32)
+    return episode.mu + np.exp(episode.logvar / 2) * noise
 
 
-def material(drives: list[EncodedEpisode], fault: str) -> list[EncodedEpisode]:
-    """The drives that an M with this fault trains on: with "noise drawn once" they leave nothing more to draw."""
+def material(episodes: list[EncodedEpisode], fault: str) -> list[EncodedEpisode]:
+    """What an M with this fault trains on: with "noise drawn once" the episodes leave nothing more to draw."""
     if fault != "noise drawn once":
-        return drives
-    sure = {"logvar": np.full_like(drives[0].logvar, -np.inf)}
-    return [replace(one, mu=drawn(one, seed), **sure) for seed, one in enumerate(drives)]
+        return episodes
+    sure = np.full_like(episodes[0].logvar, -np.inf)
+    return [replace(one, mu=drawn(one, seed), logvar=sure) for seed, one in enumerate(episodes)]
 
 
-def training(drives: list[EncodedEpisode], fault: str) -> Iterator[tuple[Broken, float]]:
-    """M and its loss after each step; M is the same object every time. All drives are of the same length."""
+def training(
+    episodes: list[EncodedEpisode], fault: str, settings: MDNRNNConfig = SETTINGS
+) -> Iterator[tuple[Broken, float]]:
+    """M and its loss after each step; M is the same object every time. All episodes are of the same length."""
     torch.manual_seed(0)
     mdnrnn = Broken()
-    mdnrnn.fault, trainable = fault, [part for part in mdnrnn.parameters() if part.requires_grad]
-    optimizer = torch.optim.Adam(trainable, RATE)
+    mdnrnn.fault = fault
+    trainable = [part for part in mdnrnn.parameters() if part.requires_grad]
+    optimizer = torch.optim.Adam(trainable, settings.learning_rate)
     with tempfile.TemporaryDirectory() as folder:
         store = EpisodeStore(Path(folder), EncodedEpisode)
-        for index, drive in enumerate(material(drives, fault)):
-            store.save(index, drive)
-        batches = sequence_batches(store.paths(), QUICK.mdnrnn.batch_size, QUICK.mdnrnn.sequence_length, seed=0)
-        for step, batch in enumerate(islice(batches, STEPS)):
+        for index, episode in enumerate(material(episodes, fault)):
+            store.save(index, episode)
+        batches = sequence_batches(store.paths(), settings.batch_size, settings.sequence_length, seed=0)
+        for step, batch in enumerate(islice(batches, settings.steps)):
             loss = lesson(mdnrnn, torch.from_numpy(batch.z), torch.from_numpy(batch.action)).mean()
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_value_(trainable, QUICK.mdnrnn.gradient_clip)
-            optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+            nn.utils.clip_grad_value_(trainable, settings.gradient_clip)
+            optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - step / settings.steps)
             optimizer.step()
             yield mdnrnn, loss.item()
 
 
 class HeldOut:
-    """The drives that no patient trains on, and what a patient shows on them."""
+    """The episodes that no patient trains on, and what a patient shows on them."""
 
-    def __init__(self, drives: list[EncodedEpisode]):
+    def __init__(self, episodes: list[EncodedEpisode]):
         stacked = lambda parts: torch.from_numpy(np.stack(list(parts)))
-        self.mu, self.action = stacked(one.mu for one in drives), stacked(one.action for one in drives)
-        self.z = stacked(drawn(one, 100 + seed) for seed, one in enumerate(drives))
-        logvar = stacked(one.logvar for one in drives)
+        self.mu = stacked(one.mu for one in episodes)
+        self.action = stacked(one.action for one in episodes)
+        self.z = stacked(drawn(one, 100 + seed) for seed, one in enumerate(episodes))
+        logvar = stacked(one.logvar for one in episodes)
         self.used = kl_to_standard_normal(self.mu, logvar)[:, SKIP:].mean(dim=(0, 1)) > USED
 
     @torch.inference_mode()
@@ -137,44 +144,42 @@ class HeldOut:
         errors = []
         for start in range(SKIP, self.action.shape[1] - AHEAD, 10):
             guess = self.mu[:, start : start + 1] if mdnrnn is None else self.dreamt(mdnrnn, start)
-            errors.append((guess - self.mu[:, start + 1 : start + AHEAD + 1])[..., self.used].square().mean(dim=(0, 2)))
+            miss = guess - self.mu[:, start + 1 : start + AHEAD + 1]
+            errors.append(miss[..., self.used].square().mean(dim=(0, 2)))
         return torch.stack(errors).mean(dim=0).tolist()
 
     def frames(self, vae: VAE, mdnrnn: MDNRNN | None) -> np.ndarray:
-        """What V paints of the moments SHOWN, uint8 (N, 64, 64, 3): of the truth, or of what M predicts."""
-        drive, start = STRIP
-        came = self.mu[drive, start : start + AHEAD + 1]
-        path = came if mdnrnn is None else torch.cat([came[:1], self.dreamt(mdnrnn, start)[drive]])
+        """What V paints of the moments SHOWN, uint8 (1, C, 64, 64, 3): of the truth, or of what M predicts."""
+        episode, start = STRIP
+        came = self.mu[episode, start : start + AHEAD + 1]
+        path = came if mdnrnn is None else torch.cat([came[:1], self.dreamt(mdnrnn, start)[episode]])
         with torch.inference_mode():
-            return to_uint8(vae.decode(path[list(SHOWN)]))
+            return to_uint8(vae.decode(path[list(SHOWN)]))[None]
 
 
-def levels(drives: list[EncodedEpisode]) -> dict[str, float]:
+def levels(episodes: list[EncodedEpisode]) -> dict[str, float]:
     """The floor and *stay as you are*, in nats for each latent, as notebook 04 computes them."""
     constant = 0.5 * math.log(2 * math.pi * math.e)
-    change = np.concatenate([np.diff(drawn(one, seed), axis=0) for seed, one in enumerate(drives)])
-    floor = np.mean([np.mean(constant + 0.5 * one.logvar) for one in drives])
+    change = np.concatenate([np.diff(drawn(one, seed), axis=0) for seed, one in enumerate(episodes)])
+    floor = np.mean([np.mean(constant + 0.5 * one.logvar) for one in episodes])
     still = np.mean(constant + np.log(change.std(axis=0)))
     return {"stay as you are": round(float(still), 4), "floor": round(float(floor), 4)}
 
 
-def encoded(vae: VAE) -> list[EncodedEpisode]:
-    """The sample episodes and as long drives on TRACKS, as V sees them; the last HELD_OUT are those to judge on."""
+def encoded(vae: VAE, tracks: Sequence[int]) -> list[EncodedEpisode]:
+    """The sample episodes and as long ones on some tracks, as V sees them; the last HELD_OUT are those to judge on."""
     sample = [load_episode(path) for path in EpisodeStore(resolve("data/episodes")).paths()]
-    env = VectorEnv(CAR_RACING.make, len(TRACKS), max(map(len, sample)))
-    more = episodes(env, BrownianPolicy(), TRACKS, 0)
+    env = VectorEnv(CAR_RACING.make, len(tracks), max(map(len, sample)))
+    more = rollouts(env, BrownianPolicy(), tracks, 0)
     return [encode_episode(vae, one) for one in sample + [one for one in more if len(one) == len(sample[0])]]
 
 
-def keep_strip(name: str, frames: np.ndarray) -> None:
-    """Frames beside each other in one PNG."""
-    Image.fromarray(np.concatenate(frames, axis=1)).save(FOLDER / f"m_{name}.png", optimize=True)
-
-
-def examined(drives: list[EncodedEpisode], held_out: HeldOut, fault: str) -> tuple[Broken, dict]:
+def examined(
+    episodes: list[EncodedEpisode], held_out: HeldOut, fault: str, settings: MDNRNNConfig
+) -> tuple[Broken, dict]:
     """M with a fault, trained, and what it shows."""
     curve: dict = {"step": [], "training": [], "held out": []}
-    for step, (mdnrnn, loss) in enumerate(training(drives, fault), 1):
+    for step, (mdnrnn, loss) in enumerate(training(episodes, fault, settings), 1):
         if step == 1 or step % EVERY == 0:
             for name, value in zip(curve, (step, loss, held_out.loss(mdnrnn))):
                 curve[name].append(round(value, 3))
@@ -189,22 +194,18 @@ def rounded(values: list[float]) -> list[float]:
     return [round(value, 4) for value in values]
 
 
-def main() -> None:
+def main(clinic: Clinic = CLINIC, tracks: Sequence[int] = TRACKS, settings: MDNRNNConfig = SETTINGS) -> None:
     """Train a healthy M, the patients, and an M with each other fault, whose frames aren't kept; about four minutes."""
-    torch.set_num_threads(1)
     vae = Agent.load(AGENT).vae
-    drives = encoded(vae)
-    held_out = HeldOut(drives[-HELD_OUT:])
-    keep_strip("real", held_out.frames(vae, None))
+    episodes = encoded(vae, tracks)
+    lessons, held_out = episodes[:-HELD_OUT], HeldOut(episodes[-HELD_OUT:])
+    clinic.keep_frames("real", held_out.frames(vae, None))
     curves, others = {}, {}
-    for name, fault in ({"healthy": ""} | PATIENTS).items():
-        mdnrnn, curves[name] = examined(drives[:-HELD_OUT], held_out, fault)
-        keep_strip(name, held_out.frames(vae, mdnrnn))
-    for fault in FAULTS.keys() - PATIENTS.values():
-        _, others[fault] = examined(drives[:-HELD_OUT], held_out, fault)
-    about = {
-        "command": "python -m bench broken_ms",
-        "vae_sha256": file_hash(resolve(AGENT) / "vae/weights.safetensors"),
-    }
-    about |= {"levels": levels(drives), "standing still": rounded(held_out.ahead(None))}
-    write_json(FOLDER / "ms.json", about | {"curves": curves, "others": dict(sorted(others.items()))})
+    for name, fault in clinic.everyone.items():
+        mdnrnn, curves[name] = examined(lessons, held_out, fault, settings)
+        clinic.keep_frames(name, held_out.frames(vae, mdnrnn))
+    for fault in sorted(clinic.faults.keys() - clinic.patients.values()):
+        _, others[fault] = examined(lessons, held_out, fault, settings)
+    about = {"vae_sha256": file_hash(resolve(AGENT) / "vae/weights.safetensors"), "levels": levels(episodes)}
+    still = {"standing still": rounded(held_out.ahead(None))}
+    clinic.keep_curves(about | still | {"curves": curves, "others": others})
