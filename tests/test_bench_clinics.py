@@ -24,16 +24,20 @@ def agent_and_episode():
 
 def test_the_stored_dreams_are_as_dreamt(agent_and_episode):
     names = {fault: name for name, fault in dreaming.CLINIC.patients.items()}
-    again = dreams.dreamt(*agent_and_episode, "noise drawn once").frames[list(dreaming.SHOWN)].astype(int)
+    again = (
+        dreams.dreamt(*agent_and_episode, "noise drawn once").obs[list(dreaming.SHOWN)].astype(int)
+    )
     assert np.abs(again - dreaming.CLINIC.read_frames(names["noise drawn once"])[0]).mean() < 1
 
 
-def test_the_faults_that_no_dream_of_the_clinic_has_would_show_what_they_are_said_to_show(agent_and_episode):
+def test_the_faults_that_no_dream_of_the_clinic_has_would_show_what_they_are_said_to_show(
+    agent_and_episode,
+):
     agent, episode = agent_and_episode
     cold = dreams.dreamt(agent, episode, "temperature near zero")
     assert 0.2 < dreams.changes(cold)[50:].mean() < 1 and np.abs(cold.action[50:, 0]).mean() < 0.3
     turned = dreams.dreamt(agent, episode, "steering mirrored")
-    around = agent.task.landmark(turned.frames[:, 46:62, 24:40]).mean(axis=(1, 2))
+    around = agent.task.landmark(turned.obs[:, 46:62, 24:40]).mean(axis=(1, 2))
     assert around[0] > 0.5 and around[100:].mean() < 0.5
 
 
@@ -43,7 +47,9 @@ def wandering(number=3, T=80):
     for _ in range(number):
         mu = 0.1 * rng.standard_normal((T + 1, 32)).cumsum(axis=0)
         parts = mu, np.full_like(mu, -4), rng.uniform(-1, 1, (T, 3)), np.zeros(T)
-        episodes.append(EncodedEpisode(*(part.astype(np.float32) for part in parts), terminated=False))
+        episodes.append(
+            EncodedEpisode(*(part.astype(np.float32) for part in parts), terminated=False)
+        )
     return episodes
 
 
@@ -76,7 +82,9 @@ def test_each_fault_of_an_m_is_that_one_and_no_other():
     assert expected.keys() == {"", *predicting.CLINIC.faults}
     for fault, loss in expected.items():
         torch.testing.assert_close(mdnrnns.lesson(broken(fault), z, action), loss)
-        right, _ = broken(fault)(z[:, :-1], action)  # as it is judged: faults of the lesson are gone
+        right, _ = broken(fault)(
+            z[:, :-1], action
+        )  # as it is judged: faults of the lesson are gone
         if fault in predicting.CLINIC.patients.values():
             torch.testing.assert_close(right, mixture)
 
@@ -91,7 +99,9 @@ def test_noise_drawn_once_is_drawn_from_v_and_then_kept():
 
 @pytest.mark.parametrize("fault", ["", *predicting.CLINIC.patients.values()])
 def test_an_ms_training_gives_the_same_numbers_again(fault):
-    one, other = ([loss for _, loss in islice(mdnrnns.training(wandering(), fault), 4)] for _ in range(2))
+    one, other = (
+        [loss for _, loss in islice(mdnrnns.training(wandering(), fault), 4)] for _ in range(2)
+    )
     assert one == other and one[-1] < one[0]
 
 
@@ -111,7 +121,9 @@ def test_an_m_that_repeats_z_is_judged_as_standing_still():
     expected = -Normal(z[:, :-1], 0.5).log_prob(z[:, 1:]).mean().item()
     assert held_out.loss(Same()) == pytest.approx(expected, rel=1e-5)
     places = Normal(z[:, 50:-1], 0.5).cdf(z[:, 51:]).flatten()
-    assert held_out.calibration(Same()) == pytest.approx((np.histogram(places, 10, (0, 1))[0] / len(places)).tolist())
+    assert held_out.calibration(Same()) == pytest.approx(
+        (np.histogram(places, 10, (0, 1))[0] / len(places)).tolist()
+    )
 
 
 # --- the mains ------------------------------------------------------------------------------------------------------
@@ -122,7 +134,11 @@ def test_vaes_keeps_curves_and_pictures_of_every_patient_and_floor(tmp_path):
     made = replace(shipped, folder=tmp_path)
     vaes.main(made, replace(vaes.SETTINGS, steps=10, batch_size=4))
     found, before = made.read_curves(), shipped.read_curves()
-    assert found.keys() == before.keys() and found["command"] == before["command"] and found["steps"] == 10
+    assert (
+        found.keys() == before.keys()
+        and found["command"] == before["command"]
+        and found["steps"] == 10
+    )
     assert list(found["curves"]) == list(before["curves"])
     for name, curve in found["curves"].items():
         assert [row["step"] for row in curve] == [5, 10]
@@ -135,7 +151,11 @@ def test_vaes_keeps_curves_and_pictures_of_every_patient_and_floor(tmp_path):
 def test_mdnrnns_keeps_curves_of_every_fault_and_frames_of_every_patient(tmp_path):
     shipped = predicting.CLINIC
     made = replace(shipped, folder=tmp_path)
-    mdnrnns.main(made, mdnrnns.TRACKS[:1], replace(mdnrnns.SETTINGS, steps=2, batch_size=2, sequence_length=8))
+    mdnrnns.main(
+        made,
+        mdnrnns.TRACKS[:1],
+        replace(mdnrnns.SETTINGS, steps=2, batch_size=2, sequence_length=8),
+    )
     found, before = made.read_curves(), shipped.read_curves()
     assert list(found) == list(before) and found["command"] == before["command"]
     for part in ("curves", "others"):

@@ -14,7 +14,10 @@ from wmlib.exercises.clinic import Clinic, draw_frames
 
 CLINICS = [module.CLINIC for module in (variational, predicting, searching, dreaming)]
 TOY = Clinic(
-    {"late": ("it starts late", "the curve would begin at 5"), "early": ("it ends early", "the curve would stop at 5")},
+    {
+        "late": ("it starts late", "the curve would begin at 5"),
+        "early": ("it ends early", "the curve would stop at 5"),
+    },
     {"A": "early", "B": "late"},
     maker="toys",
     curves="toys.json",
@@ -29,12 +32,20 @@ def test_what_a_clinic_keeps_it_reads_again(tmp_path):
     clinic.keep_curves({"curves": {"A": [1, 2]}})
     assert {path.name for path in clinic.folder.iterdir()} == {"toy_of_two_words.png", "toys.json"}
     assert np.array_equal(clinic.read_frames("of two words"), frames)
-    assert clinic.read_curves() == {"command": "python -m bench.clinics toys", "curves": {"A": [1, 2]}}
+    assert clinic.read_curves() == {
+        "command": "python -m bench.clinics toys",
+        "curves": {"A": [1, 2]},
+    }
 
 
 def test_a_clinics_task_lists_its_faults_and_asks_for_an_observation():
     text, early, late, gap, question = TOY.task("Name it:").splitlines()
-    assert (text, early, late, gap) == ("Name it:", "- `late`: it starts late", "- `early`: it ends early", "")
+    assert (text, early, late, gap) == (
+        "Name it:",
+        "- `late`: it starts late",
+        "- `early`: it ends early",
+        "",
+    )
     assert "*one* observation" in question
 
 
@@ -45,7 +56,10 @@ def test_a_clinics_task_lists_its_faults_and_asks_for_an_observation():
         ({"A": "early"}, "expected a dict with a fault for each of A and B"),
         ({"A": "slow", "B": "late"}, "A: no fault is called 'slow'; choose among late, early"),
         ({"A": ["early"], "B": "late"}, "A: no fault is called ['early']"),
-        ({"A": "late", "B": "late"}, "A: with the fault 'late' the curve would begin at 5. Look again"),
+        (
+            {"A": "late", "B": "late"},
+            "A: with the fault 'late' the curve would begin at 5. Look again",
+        ),
     ],
 )
 def test_a_wrong_diagnosis_is_told_what_its_fault_would_show(answer, said):
@@ -129,7 +143,12 @@ def test_the_dreams_are_drawn_beside_their_curves():
     dreaming.draw_patients(axes)
     assert [row[0].get_ylabel() for row in axes] == list(dreaming.CLINIC.everyone)
     for name, (strip, change, steering) in zip(dreaming.CLINIC.everyone, axes):
-        shown = strip.images[0].get_array().reshape(64, len(dreaming.SHOWN), 68, 3)[:, :, 2:-2].swapaxes(0, 1)
+        shown = (
+            strip.images[0]
+            .get_array()
+            .reshape(64, len(dreaming.SHOWN), 68, 3)[:, :, 2:-2]
+            .swapaxes(0, 1)
+        )
         assert np.array_equal(shown[None], dreaming.CLINIC.read_frames(name))
         assert all(len(ax.lines[0].get_ydata()) == dreaming.SHOWN[-1] for ax in (change, steering))
     plt.close(figure)
@@ -139,7 +158,9 @@ def test_the_dreams_are_drawn_beside_their_curves():
 def ms():
     """What is kept of the Ms: by name, a fault or healthy; its curves; beside them what belongs to all."""
     found = predicting.CLINIC.read_curves()
-    named = {predicting.CLINIC.patients.get(name, name): curve for name, curve in found["curves"].items()}
+    named = {
+        predicting.CLINIC.patients.get(name, name): curve for name, curve in found["curves"].items()
+    }
     return found, named | found["others"]
 
 
@@ -188,7 +209,10 @@ def test_the_roads_that_the_ms_predict_are_as_said():
     patient = {fault: name for name, fault in predicting.CLINIC.patients.items()}
     moved = lambda one, other: np.abs(one - other).mean()
     real = frames["real"]
-    assert all(strip.shape == (5, 64, 64, 3) and np.array_equal(strip[0], real[0]) for strip in frames.values())
+    assert all(
+        strip.shape == (5, 64, 64, 3) and np.array_equal(strip[0], real[0])
+        for strip in frames.values()
+    )
     still = frames[patient["off by one"]]
     assert moved(still[-1], still[0]) < 0.3 * moved(real[-1], real[0])
     off = {name: moved(strip, real) for name, strip in frames.items()}
@@ -198,7 +222,9 @@ def test_the_roads_that_the_ms_predict_are_as_said():
 
 def test_the_ms_were_trained_on_the_codes_of_the_v_that_ships(ms):
     found, _ = ms
-    assert found["vae_sha256"] == file_hash(resolve("data/pretrained/car_racing/vae/weights.safetensors"))
+    assert found["vae_sha256"] == file_hash(
+        resolve("data/pretrained/car_racing/vae/weights.safetensors")
+    )
 
 
 def test_the_ms_are_drawn_in_a_row_each(ms):
@@ -210,7 +236,10 @@ def test_the_ms_are_drawn_in_a_row_each(ms):
     for (name, curve), (loss, tenths, ahead, road) in zip(found["curves"].items(), axes):
         lines = {line.get_label(): line.get_ydata() for line in loss.lines}
         assert lines.keys() == {"training", "held out", "stay as you are", "floor"}
-        assert list(lines["held out"]) == curve["held out"] and list(lines["training"]) == curve["training"]
+        assert (
+            list(lines["held out"]) == curve["held out"]
+            and list(lines["training"]) == curve["training"]
+        )
         assert [bar.get_height() for bar in tenths.patches] == curve["calibration"]
         assert list(ahead.lines[0].get_ydata()) == curve["ahead"]
         shown = road.images[0].get_array().reshape(2, 68, 5, 68, 3)[:, 2:-2, :, 2:-2].swapaxes(1, 2)
@@ -225,16 +254,26 @@ def test_each_search_of_the_clinic_shows_what_its_fault_is_said_to_show():
     gap = {fault: one["gap"] for fault, one in film.items()}
     size = {fault: one["step_size"] for fault, one in film.items()}
     axes = {fault: np.linalg.eigvalsh(one["covariance"][:30]) for fault, one in film.items()}
-    longest = {fault: np.sqrt(squares[:, 1] / squares[:, 0]).max() for fault, squares in axes.items()}
+    longest = {
+        fault: np.sqrt(squares[:, 1] / squares[:, 0]).max() for fault, squares in axes.items()
+    }
     assert gap[""][-1] < 1e-7 and longest[""] > 4
     frozen = "control turned round"
-    assert size[frozen][:15].max() == size[frozen][0] and size[frozen][20] < 1e-4 and gap[frozen][-1] > 1
-    assert 1e-3 < gap["noise"][-15:].min() and gap["noise"][-15:].max() < 0.1 and longest["noise"] > 4
+    assert (
+        size[frozen][:15].max() == size[frozen][0]
+        and size[frozen][20] < 1e-4
+        and gap[frozen][-1] > 1
+    )
+    assert (
+        1e-3 < gap["noise"][-15:].min() and gap["noise"][-15:].max() < 0.1 and longest["noise"] > 4
+    )
     assert longest["shape kept"] == pytest.approx(1) and 1e-3 < gap["shape kept"][-1] < 0.1
     assert np.ptp(size["size kept"]) == 0 and gap["size kept"][-1] < 1e-6
     assert gap["no selection"][-1] > 5
     away = searching.searched(runaway, 10)
-    assert (np.diff(away["gap"][1:]) > 0).all() and away["step_size"][-1] > 50 * away["step_size"][0]
+    assert (np.diff(away["gap"][1:]) > 0).all() and away["step_size"][-1] > 50 * away["step_size"][
+        0
+    ]
 
 
 def test_the_searches_are_drawn_beside_their_curves():

@@ -11,11 +11,12 @@ import torch
 from bench.memory import FOLDER as AGENT
 from bench.memory import TRACKS
 from wmlib.agent import Agent
+from wmlib.data import Episode
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.vector import VectorEnv
 from wmlib.exercises.clinic import Clinic
 from wmlib.exercises.dreaming import CLINIC, SHOWN
-from wmlib.rollout import Drive, record
+from wmlib.rollout import record
 
 START, SEED = 180, 4
 
@@ -41,7 +42,7 @@ class Broken(DreamEnv):
         return self.noise_kept
 
 
-def awake(start: int = START) -> tuple[Agent, Drive]:
+def awake(start: int = START) -> tuple[Agent, Episode]:
     """The shipped agent, and its episode up to the moment at which the dreams begin."""
     agent = Agent.load(AGENT)
     assert agent.mdnrnn is not None
@@ -49,12 +50,24 @@ def awake(start: int = START) -> tuple[Agent, Drive]:
     return agent, record(VectorEnv(agent.task.make, 1, start + 1), agent, TRACKS[3])
 
 
-def dreamt(agent: Agent, episode: Drive, fault: str, length: int = SHOWN[-1]) -> Drive:
+def dreamt(agent: Agent, episode: Episode, fault: str, length: int = SHOWN[-1]) -> Episode:
     """So many steps of a dream that begins at the moment of an episode's last action."""
-    assert agent.mdnrnn is not None and episode.z is not None and episode.h is not None and episode.c is not None
+    assert (
+        agent.mdnrnn is not None
+        and episode.z is not None
+        and episode.h is not None
+        and episode.c is not None
+    )
     last = [len(episode) - 1]
     memory = torch.from_numpy(episode.h[last]), torch.from_numpy(episode.c[last])
-    env = Broken(agent.vae, agent.mdnrnn, episode.z[last], max_steps=length, task=agent.task, first_state=memory)
+    env = Broken(
+        agent.vae,
+        agent.mdnrnn,
+        episode.z[last],
+        max_steps=length,
+        task=agent.task,
+        first_state=memory,
+    )
     env.fault = fault
     env.temperature = 0.02 if fault == "temperature near zero" else 1.0
     return record(env, DreamPolicy(agent, env), SEED)
@@ -66,13 +79,15 @@ def main(clinic: Clinic = CLINIC, start: int = START, shown: Sequence[int] = SHO
     curves = {}
     for name, fault in clinic.everyone.items():
         dream = dreamt(agent, episode, fault, shown[-1])
-        clinic.keep_frames(name, dream.frames[None, list(shown)])
+        clinic.keep_frames(name, dream.obs[None, list(shown)])
         change, steering = changes(dream), dream.action[:, 0]
         curves[name] = {"change": change.round(2).tolist(), "steering": steering.round(3).tolist()}
-        print(f"{name:8} a pixel changes by {change.mean():.2f} a step, C steers {np.abs(steering).mean():.2f}")
+        print(
+            f"{name:8} a pixel changes by {change.mean():.2f} a step, C steers {np.abs(steering).mean():.2f}"
+        )
     clinic.keep_curves({"curves": curves})
 
 
-def changes(dream: Drive) -> np.ndarray:
+def changes(dream: Episode) -> np.ndarray:
     """How much a pixel changes in each step, (T,)."""
-    return np.abs(np.diff(dream.frames.astype(float), axis=0)).mean(axis=(1, 2, 3))
+    return np.abs(np.diff(dream.obs.astype(float), axis=0)).mean(axis=(1, 2, 3))

@@ -21,14 +21,15 @@ from bench.memory import SKIP, TRACKS
 from bench.rivals import Forgetful
 from wmlib.agent import Agent
 from wmlib.checkpoint import file_hash
-from wmlib.collect import BrownianPolicy
-from wmlib.config import LAPTOP_M, MDNRNNConfig, resolve
+from wmlib.config import MDNRNNConfig, resolve
 from wmlib.data import EncodedEpisode, EpisodeStore, load_episode, sequence_batches
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.exercises.clinic import Clinic
 from wmlib.exercises.predicting import AHEAD, CLINIC, SHOWN
 from wmlib.mdnrnn import MDNRNN, Mixture, State, mixture_nll
+from wmlib.policies import BrownianPolicy
+from wmlib.presets import LAPTOP_M
 from wmlib.rollout import episodes as rollouts
 from wmlib.train import encode_episode
 from wmlib.vae import VAE, kl_to_standard_normal, to_uint8
@@ -55,7 +56,11 @@ class Broken(Forgetful):
     def mixture(self, h: Tensor) -> Mixture:
         """As MDNRNN's, but for the fault."""
         mixture = super().mixture(h)
-        return mixture._replace(logsigma=0 * mixture.logsigma) if self.fault == "one width" else mixture
+        return (
+            mixture._replace(logsigma=0 * mixture.logsigma)
+            if self.fault == "one width"
+            else mixture
+        )
 
 
 def lesson(mdnrnn: Broken, z: Tensor, action: Tensor) -> Tensor:
@@ -93,7 +98,9 @@ def training(
         store = EpisodeStore(Path(folder), EncodedEpisode)
         for index, episode in enumerate(material(episodes, fault)):
             store.save(index, episode)
-        batches = sequence_batches(store.paths(), settings.batch_size, settings.sequence_length, seed=0)
+        batches = sequence_batches(
+            store.paths(), settings.batch_size, settings.sequence_length, seed=0
+        )
         for step, batch in enumerate(islice(batches, settings.steps)):
             loss = lesson(mdnrnn, torch.from_numpy(batch.z), torch.from_numpy(batch.action)).mean()
             optimizer.zero_grad()
@@ -124,7 +131,9 @@ class HeldOut:
     def calibration(self, mdnrnn: MDNRNN) -> list[float]:
         """The share of the true z, of the used latents, in each tenth of the predicted distribution."""
         mixture, _ = mdnrnn(self.z[:, :-1], self.action)
-        below = torch.special.ndtr((self.z[:, 1:, :, None] - mixture.mu) * torch.exp(-mixture.logsigma))
+        below = torch.special.ndtr(
+            (self.z[:, 1:, :, None] - mixture.mu) * torch.exp(-mixture.logsigma)
+        )
         place = (torch.softmax(mixture.logits, dim=-1) * below).sum(dim=-1)[:, SKIP:, self.used]
         return (torch.histc(place, 10, 0, 1) / place.numel()).tolist()
 
@@ -152,7 +161,9 @@ class HeldOut:
         """What V paints of the moments SHOWN, uint8 (1, C, 64, 64, 3): of the truth, or of what M predicts."""
         episode, start = STRIP
         came = self.mu[episode, start : start + AHEAD + 1]
-        path = came if mdnrnn is None else torch.cat([came[:1], self.dreamt(mdnrnn, start)[episode]])
+        path = (
+            came if mdnrnn is None else torch.cat([came[:1], self.dreamt(mdnrnn, start)[episode]])
+        )
         with torch.inference_mode():
             return to_uint8(vae.decode(path[list(SHOWN)]))[None]
 
@@ -160,7 +171,9 @@ class HeldOut:
 def levels(episodes: list[EncodedEpisode]) -> dict[str, float]:
     """The floor and *stay as you are*, in nats for each latent, as notebook 04 computes them."""
     constant = 0.5 * math.log(2 * math.pi * math.e)
-    change = np.concatenate([np.diff(drawn(one, seed), axis=0) for seed, one in enumerate(episodes)])
+    change = np.concatenate(
+        [np.diff(drawn(one, seed), axis=0) for seed, one in enumerate(episodes)]
+    )
     floor = np.mean([np.mean(constant + 0.5 * one.logvar) for one in episodes])
     still = np.mean(constant + np.log(change.std(axis=0)))
     return {"stay as you are": round(float(still), 4), "floor": round(float(floor), 4)}
@@ -170,8 +183,11 @@ def encoded(vae: VAE, tracks: Sequence[int]) -> list[EncodedEpisode]:
     """The sample episodes and as long ones on some tracks, as V sees them; the last HELD_OUT are those to judge on."""
     sample = [load_episode(path) for path in EpisodeStore(resolve("data/episodes")).paths()]
     env = VectorEnv(CAR_RACING.make, len(tracks), max(map(len, sample)))
-    more = rollouts(env, BrownianPolicy(), tracks, 0)
-    return [encode_episode(vae, one) for one in sample + [one for one in more if len(one) == len(sample[0])]]
+    more = rollouts(env, BrownianPolicy(CAR_RACING), tracks, 0)
+    return [
+        encode_episode(vae, one)
+        for one in sample + [one for one in more if len(one) == len(sample[0])]
+    ]
 
 
 def examined(
@@ -184,8 +200,14 @@ def examined(
             for name, value in zip(curve, (step, loss, held_out.loss(mdnrnn))):
                 curve[name].append(round(value, 3))
     last = {"calibration": held_out.calibration(mdnrnn), "ahead": held_out.ahead(mdnrnn)}
-    print(f"{fault:20} training {loss:7.3f}, held out {held_out.loss(mdnrnn):8.3f}, tenths", end=" ")
-    print(*(f"{share:.2f}" for share in last["calibration"]), "ahead", *(f"{x:.2f}" for x in last["ahead"][::5]))
+    print(
+        f"{fault:20} training {loss:7.3f}, held out {held_out.loss(mdnrnn):8.3f}, tenths", end=" "
+    )
+    print(
+        *(f"{share:.2f}" for share in last["calibration"]),
+        "ahead",
+        *(f"{x:.2f}" for x in last["ahead"][::5]),
+    )
     return mdnrnn, curve | {name: rounded(values) for name, values in last.items()}
 
 
@@ -194,7 +216,9 @@ def rounded(values: list[float]) -> list[float]:
     return [round(value, 4) for value in values]
 
 
-def main(clinic: Clinic = CLINIC, tracks: Sequence[int] = TRACKS, settings: MDNRNNConfig = SETTINGS) -> None:
+def main(
+    clinic: Clinic = CLINIC, tracks: Sequence[int] = TRACKS, settings: MDNRNNConfig = SETTINGS
+) -> None:
     """Train a healthy M, the patients, and an M with each other fault, whose frames aren't kept; about four minutes."""
     vae = Agent.load(AGENT).vae
     episodes = encoded(vae, tracks)
@@ -206,6 +230,9 @@ def main(clinic: Clinic = CLINIC, tracks: Sequence[int] = TRACKS, settings: MDNR
         clinic.keep_frames(name, held_out.frames(vae, mdnrnn))
     for fault in sorted(clinic.faults.keys() - clinic.patients.values()):
         _, others[fault] = examined(lessons, held_out, fault, settings)
-    about = {"vae_sha256": file_hash(resolve(AGENT) / "vae/weights.safetensors"), "levels": levels(episodes)}
+    about = {
+        "vae_sha256": file_hash(resolve(AGENT) / "vae/weights.safetensors"),
+        "levels": levels(episodes),
+    }
     still = {"standing still": rounded(held_out.ahead(None))}
     clinic.keep_curves(about | still | {"curves": curves, "others": others})

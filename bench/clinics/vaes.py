@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wmlib.config import QUICK, VAEConfig, resolve
+from wmlib.config import VAEConfig, resolve
 from wmlib.data import EpisodeStore, frame_batches, load_episode
 from wmlib.exercises.clinic import Clinic
 from wmlib.exercises.variational import CLINIC, FLOORS
+from wmlib.presets import QUICK
 from wmlib.train import encode_frames
 from wmlib.vae import VAE, kl_to_standard_normal, to_float, to_uint8, vae_loss
 
@@ -41,7 +42,9 @@ def trained(paths: list[Path], settings: VAEConfig, fault: str = "") -> tuple[VA
         loss.backward()
         optimizer.step()
         if step % EVERY == 0:
-            curve.append({"step": step, **{name: round(value.item(), 2) for name, value in metrics.items()}})
+            curve.append(
+                {"step": step, **{name: round(value.item(), 2) for name, value in metrics.items()}}
+            )
     return vae, curve
 
 

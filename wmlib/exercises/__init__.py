@@ -40,7 +40,9 @@ class Exercise:
         """The same function without its body."""
         (function,) = ast.parse(self.source).body
         assert isinstance(function, ast.FunctionDef)
-        head = self.source.splitlines()[: function.body[0].end_lineno]  # up to the end of the docstring
+        head = self.source.splitlines()[
+            : function.body[0].end_lineno
+        ]  # up to the end of the docstring
         return "\n".join([*head, "    ...  # your lines"])
 
 
@@ -79,7 +81,11 @@ def _untouched(function: Callable) -> bool:
     """Whether there is nothing but `...`, or nothing at all, behind a function's docstring."""
     try:
         (written,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, SyntaxError, ValueError):  # typed into a plain Python prompt, or no function of its own
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ):  # typed into a plain Python prompt, or no function of its own
         return False
     if not isinstance(written, ast.FunctionDef):  # a lambda
         return False

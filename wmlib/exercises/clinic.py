@@ -61,9 +61,13 @@ class Clinic:
         )
         for patient, fault in found.items():
             known = isinstance(fault, str) and fault in self.faults
-            assert known, f"{patient}: no fault is called {fault!r}; choose among {', '.join(self.faults)}"
+            assert known, (
+                f"{patient}: no fault is called {fault!r}; choose among {', '.join(self.faults)}"
+            )
             shown = self.faults[fault][1]
-            assert fault == self.patients[patient], f"{patient}: with the fault '{fault}' {shown}. Look again"
+            assert fault == self.patients[patient], (
+                f"{patient}: with the fault '{fault}' {shown}. Look again"
+            )
 
     def read_curves(self) -> dict:
         """The numbers that are kept of all."""

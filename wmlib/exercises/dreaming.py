@@ -14,7 +14,20 @@ from wmlib.exercises.clinic import Clinic, draw_frames, label_rows
 from wmlib.mdnrnn import MDNRNN, place_noise
 from wmlib.plots import COLOURS
 
-SHOWN = (0, 2, 4, 8, 16, 24, 32, 50, 80, 120, 160, 200)  # steps whose frames are kept; the last ends the dream
+SHOWN = (
+    0,
+    2,
+    4,
+    8,
+    16,
+    24,
+    32,
+    50,
+    80,
+    120,
+    160,
+    200,
+)  # steps whose frames are kept; the last ends the dream
 
 
 def _example(seed: int) -> tuple:
@@ -22,20 +35,36 @@ def _example(seed: int) -> tuple:
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        mdnrnn = MDNRNN(z_size=4, action_size=3, hidden_size=6, num_mixtures=3).requires_grad_(False)
+        mdnrnn = MDNRNN(z_size=4, action_size=3, hidden_size=6, num_mixtures=3).requires_grad_(
+            False
+        )
     mdnrnn.to_mixture.weight *= 8
     z, normal, other = torch.randn(3, 64, 4, generator=generator)
-    action, state = torch.rand(64, 3, generator=generator), tuple(torch.randn(2, 64, 6, generator=generator) / 3)
+    action, state = (
+        torch.rand(64, 3, generator=generator),
+        tuple(torch.randn(2, 64, 6, generator=generator) / 3),
+    )
     return mdnrnn, z, action, state, torch.rand(64, 4, generator=generator), normal, other
 
 
 def _stepped(function, *given) -> tuple[Tensor, Tensor, Tensor]:
     """The next z, h and c that a dream_step returns; raises AssertionError where it returns something else."""
     found = function(*given)
-    pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], (tuple, list)) and len(found[1]) == 2
-    assert pair, "expected two things: the next z, and the state as a pair of h and c; is there a `return` with both?"
+    pair = (
+        isinstance(found, tuple)
+        and len(found) == 2
+        and isinstance(found[1], (tuple, list))
+        and len(found[1]) == 2
+    )
+    assert pair, (
+        "expected two things: the next z, and the state as a pair of h and c; is there a `return` with both?"
+    )
     next_z, (h, c) = found
-    for part, like, name in ((next_z, given[1], "the next z"), (h, given[3][0], "h"), (c, given[3][1], "c")):
+    for part, like, name in (
+        (next_z, given[1], "the next z"),
+        (h, given[3][0], "h"),
+        (c, given[3][1], "c"),
+    ):
         expect_tensor(part, like.shape, name)
     return next_z, h, c
 
@@ -46,17 +75,25 @@ def _check_dream_step(function) -> None:
     next_z, h, c = _stepped(function, *given, uniform, normal)
     memory, after = mdnrnn.memory(z[:, None], action[:, None], state)
     _, anew = mdnrnn.memory(z[:, None], action[:, None])
-    assert not torch.allclose(h, state[0]), "the state that comes back is the one that went in: M forgets this step"
-    assert not torch.allclose(h, anew[0], atol=1e-5), "the memory begins anew: the state that went in isn't used"
+    assert not torch.allclose(h, state[0]), (
+        "the state that comes back is the one that went in: M forgets this step"
+    )
+    assert not torch.allclose(h, anew[0], atol=1e-5), (
+        "the memory begins anew: the state that went in isn't used"
+    )
     assert torch.allclose(h, after[0], atol=1e-5) and torch.allclose(c, after[1], atol=1e-5), (
         "h and c that come back are not the LSTM's after this z and action, beginning with the state that was given"
     )
     again, *_ = _stepped(function, *given, uniform, normal)
     assert torch.equal(again, next_z), "the same noise gives another z: draw nothing yourself"
     again, *_ = _stepped(function, *given, uniform, other)
-    assert not torch.allclose(again, next_z), "another normal noise gives the same z: the noise is dropped"
+    assert not torch.allclose(again, next_z), (
+        "another normal noise gives the same z: the noise is dropped"
+    )
     again, *_ = _stepped(function, *given, (uniform + 0.5) % 1, normal)
-    assert not torch.allclose(again, next_z), "another uniform noise gives the same z: the Gaussian isn't picked by it"
+    assert not torch.allclose(again, next_z), (
+        "another uniform noise gives the same z: the Gaussian isn't picked by it"
+    )
     for said, wrong in _wrong_steps(mdnrnn, memory, state, uniform, normal, 0.4).items():
         assert not torch.allclose(next_z, wrong[:, 0], atol=1e-4), said
     right = place_noise(mdnrnn.mixture(memory), uniform[:, None], normal[:, None], 0.4)
@@ -69,7 +106,9 @@ def _wrong_steps(mdnrnn, memory, state, uniform, normal, temperature) -> dict[st
     mixture = mdnrnn.mixture(memory)
 
     def placed(uniform=uniform, normal=normal, **changed):
-        return place_noise(mixture._replace(**changed), uniform[:, None], normal[:, None], temperature)
+        return place_noise(
+            mixture._replace(**changed), uniform[:, None], normal[:, None], temperature
+        )
 
     center = placed(normal=0 * normal)
     noise = placed() - center  # the width times the normal noise
@@ -117,9 +156,15 @@ def _check_half_life(function) -> None:
     steps = np.array([1, 2, 5, 10, 20, 50])
     curve = np.array([0.94, 0.90, 0.80, 0.70, 0.50, 0.76])
     found = function(steps, curve, 0.9, 0.3)
-    assert isinstance(found, (int, float, np.floating)), f"expected a number, got {type(found).__name__}"
-    assert not math.isclose(found, 20, abs_tol=1e-6), "20 is the first listed step below the line; it is crossed before"
-    assert not math.isclose(found, 10, abs_tol=1e-6), "10 is the last listed step above the line; it is crossed after"
+    assert isinstance(found, (int, float, np.floating)), (
+        f"expected a number, got {type(found).__name__}"
+    )
+    assert not math.isclose(found, 20, abs_tol=1e-6), (
+        "20 is the first listed step below the line; it is crossed before"
+    )
+    assert not math.isclose(found, 10, abs_tol=1e-6), (
+        "10 is the last listed step above the line; it is crossed after"
+    )
     late = 20 + 30 * 0.1 / 0.26
     assert not math.isclose(found, late, abs_tol=0.1), (
         "there the curve comes back; it is the first crossing that counts"
@@ -132,8 +177,12 @@ def _check_half_life(function) -> None:
     )
     scaled = function(steps, curve / 2, 0.45, 0.15)
     assert math.isclose(scaled, 15, abs_tol=0.01), "with everything halved the crossing moved"
-    assert function(steps, np.full(6, 0.8), 0.9, 0.3) == math.inf, "a curve that stays above the line never ends: inf"
-    assert function(steps, np.full(6, 0.2), 0.9, 0.3) == 1, "a curve that begins below the line ends at its first step"
+    assert function(steps, np.full(6, 0.8), 0.9, 0.3) == math.inf, (
+        "a curve that stays above the line never ends: inf"
+    )
+    assert function(steps, np.full(6, 0.2), 0.9, 0.3) == 1, (
+        "a curve that begins below the line ends at its first step"
+    )
 
 
 @exercise(

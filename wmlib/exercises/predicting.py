@@ -28,7 +28,11 @@ def _example(seed: int, number: int) -> tuple[Tensor, ...]:
         z = place + rng.normal(0, 0.3, (length, 4))  # tells the drive, and nothing of its pace
         z[:, 0] = z[:, 0] * (1 + 4 * (drive == 0)) + 0.4 * wander[:-1]
         loads = np.array([[1.0, -0.6, 0.3]])
-        h_after = loads * (1.0 + (drive == 1)) * wander[1:, None] + rng.normal(0, 0.6, (length, 3)) + 0.4 * pace
+        h_after = (
+            loads * (1.0 + (drive == 1)) * wander[1:, None]
+            + rng.normal(0, 0.6, (length, 3))
+            + 0.4 * pace
+        )
         parts.append((z, h_after, 40 + 3 * (wander[:-1] + 0.5 * pace), np.full(length, drive)))
     return tuple(torch.from_numpy(np.concatenate(part)) for part in zip(*parts))
 
@@ -41,7 +45,9 @@ def _previous(h_after: Tensor, drive: Tensor, begin_anew: bool = True) -> Tensor
     return h
 
 
-def _guesses(x, speed, fold, penalty=PENALTY, scaled_by="fit", centred=True) -> tuple[Tensor, Tensor]:
+def _guesses(
+    x, speed, fold, penalty=PENALTY, scaled_by="fit", centred=True
+) -> tuple[Tensor, Tensor]:
     """What the read-outs say of the rows left out (N,), and of the rows that they were fitted on, averaged (N,)."""
     outside, inside, folds = torch.empty_like(speed), torch.zeros_like(speed), fold.unique()
     for one in folds:
@@ -65,7 +71,9 @@ def _right_and_wrong(given, folds: int, penalty: float) -> tuple[float, dict[str
     z, h_after, speed, drive = given
     h = _previous(h_after, drive)
     x, fold, rows = torch.cat([z, h], dim=1), drive % folds, torch.arange(len(speed))
-    at = lambda **how: _share(_guesses(**({"x": x, "speed": speed, "fold": fold, "penalty": penalty} | how))[0], speed)
+    at = lambda **how: _share(
+        _guesses(**({"x": x, "speed": speed, "fold": fold, "penalty": penalty} | how))[0], speed
+    )
     outside, inside = _guesses(x, speed, fold, penalty)
     blocks = rows * folds // len(rows)
     with_h = lambda h: torch.cat([z, h], dim=1)
@@ -106,7 +114,9 @@ def _unscaled(x: Tensor, speed: Tensor, fold: Tensor, penalty: float) -> Tensor:
     guess = torch.empty_like(speed)
     for one in fold.unique():
         fit, y = x[fold != one], speed[fold != one]
-        square = (fit - fit.mean(dim=0)).T @ (fit - fit.mean(dim=0)) + penalty * torch.eye(x.shape[1]).to(x)
+        square = (fit - fit.mean(dim=0)).T @ (fit - fit.mean(dim=0)) + penalty * torch.eye(
+            x.shape[1]
+        ).to(x)
         weights = torch.linalg.solve(square, (fit - fit.mean(dim=0)).T @ (y - y.mean()))
         guess[fold == one] = (x[fold == one] - fit.mean(dim=0)) @ weights + y.mean()
     return guess
@@ -118,14 +128,18 @@ def _check_speed_probe(function) -> None:
         found = function(*parts, folds, PENALTY)
         number = isinstance(found, float) or (isinstance(found, Tensor) and found.shape == ())
         assert number, f"expected one number, got {type(found).__name__.lower()}"
-        assert all(map(torch.equal, before, parts)), "the tensors that were given are changed; work on copies"
+        assert all(map(torch.equal, before, parts)), (
+            "the tensors that were given are changed; work on copies"
+        )
         right, wrong = _right_and_wrong(parts, folds, PENALTY)
         said = min(wrong, key=lambda said: abs(found - wrong[said]))
         assert abs(found - wrong[said]) > 2e-3, said
         assert found < right + 0.05, (
             f"{found:.2f} is too good, {right:.2f} would be honest: does the fit see rows of the drives left out?"
         )
-        assert abs(found - right) < 5e-3, f"on a small example it gives {found:.3f}, where {right:.3f} is right"
+        assert abs(found - right) < 5e-3, (
+            f"on a small example it gives {found:.3f}, where {right:.3f} is right"
+        )
 
 
 @exercise(
@@ -210,17 +224,35 @@ def draw_patients(axes: np.ndarray) -> None:
         _draw_losses(row[0], curve, found["levels"])
         row[1].bar(np.arange(10) + 0.5, curve["calibration"], 0.9, color=COLOURS["M"], alpha=0.7)
         row[1].axhline(0.1, color=COLOURS["real"], ls="--", lw=1)
-        row[1].set(ylim=(0, 0.5), xlim=(0, 10), xticks=[0, 5, 10], xticklabels=["0", "0.5", "1"], yticks=[0, 0.1, 0.5])
+        row[1].set(
+            ylim=(0, 0.5),
+            xlim=(0, 10),
+            xticks=[0, 5, 10],
+            xticklabels=["0", "0.5", "1"],
+            yticks=[0, 0.1, 0.5],
+        )
         steps = np.arange(1, AHEAD + 1)
         row[2].plot(steps, curve["ahead"], color=COLOURS["M"], ls="-", label="M")
-        row[2].plot(steps, found["standing still"], color=COLOURS["real"], ls="--", lw=1, label="stay as you are")
+        row[2].plot(
+            steps,
+            found["standing still"],
+            color=COLOURS["real"],
+            ls="--",
+            lw=1,
+            label="stay as you are",
+        )
         row[2].set(ylim=(0, 2), xticks=[1, 5, 10, 15, 20], yticks=[0, 1, 2])
         road = np.concatenate([real, CLINIC.read_frames(name)])
         draw_frames(row[3], road, rows=("came", "predicted"), columns=SHOWN)
         row[3].tick_params(length=0)
         for ax in row:
             ax.tick_params(labelsize=8)
-    titles = ("loss, in nats for each latent", "truths in each tenth of F", "squared error", "the road")
+    titles = (
+        "loss, in nats for each latent",
+        "truths in each tenth of F",
+        "squared error",
+        "the road",
+    )
     below = ("training step", "F(z)", "steps ahead", "steps ahead")
     label_rows(axes, list(found["curves"]), titles, below)
     for ax, place in ((axes[0, 0], "upper right"), (axes[0, 2], "upper left")):
@@ -231,7 +263,10 @@ def _draw_losses(ax, curve: dict, levels: dict[str, float]) -> None:
     low, high = 0.2, 2.8
     for (name, level), style in zip(levels.items(), ("-.", ":")):
         ax.axhline(level, color="#888888", ls=style, lw=1, label=name)
-    for name, colour, style in (("training", COLOURS["M"], "-"), ("held out", COLOURS["dream"], "--")):
+    for name, colour, style in (
+        ("training", COLOURS["M"], "-"),
+        ("held out", COLOURS["dream"], "--"),
+    ):
         ax.plot(curve["step"], curve[name], color=colour, ls=style, label=name)
         last = curve[name][-1]
         if not low < last < high:

@@ -87,7 +87,9 @@ def _chi(N: int) -> float:
     return math.sqrt(2) * math.exp(math.lgamma((N + 1) / 2) - math.lgamma(N / 2))
 
 
-def _controlled(path, step_size, move, covariance, mueff, c, damping, **how) -> tuple[np.ndarray, float]:
+def _controlled(
+    path, step_size, move, covariance, mueff, c, damping, **how
+) -> tuple[np.ndarray, float]:
     """The right answer, or with `how` one that is wrong in one place."""
     N = len(path)
     counted = _root(covariance, how.get("power", -0.5)) @ move / how.get("unit", step_size)
@@ -105,23 +107,31 @@ def _check_step_control(function) -> None:
         given = path, 0.4, move, covariance, 3.2, 0.3, 1.4
         before = path.copy(), move.copy(), covariance.copy()
         found = function(*given)
-        assert isinstance(found, tuple) and len(found) == 2, "expected two things, the new path and the new step size"
+        assert isinstance(found, tuple) and len(found) == 2, (
+            "expected two things, the new path and the new step size"
+        )
         _expect_array(found[0], (N,), "the new path")
         assert np.ndim(found[1]) == 0, "expected one number for the step size"
-        assert all(map(np.array_equal, before, (path, move, covariance))), "what was given is changed; work on copies"
+        assert all(map(np.array_equal, before, (path, move, covariance))), (
+            "what was given is changed; work on copies"
+        )
         for said, how in _WRONG_PATHS.items():
             wrong, _ = _controlled(*given, **how)
             assert not np.allclose(found[0], wrong, atol=1e-6), said
         squares, axes = np.linalg.eigh(covariance)
         unturned = axes.T @ move / np.sqrt(squares) / 0.4
-        assert not np.allclose(found[0], 0.7 * path + math.sqrt(0.3 * 1.7 * 3.2) * unturned, atol=1e-6), (
+        assert not np.allclose(
+            found[0], 0.7 * path + math.sqrt(0.3 * 1.7 * 3.2) * unturned, atol=1e-6
+        ), (
             "the move is turned and divided by the widths, but not turned back: whitening ends with B"
         )
         right, size = _controlled(*given)
         gap = np.abs(found[0] - right).max()
         assert gap < 1e-8, f"on a small example the path is off by up to {gap:.3f}"
         root_of_n = "the path's length is compared with the root of N; chance gives a little less"
-        old_path = "the old path's length decides; first the path, then its length, then the step size"
+        old_path = (
+            "the old path's length decides; first the path, then its length, then the step size"
+        )
         stale = {"stretch": float(np.linalg.norm(path)) / _chi(N) - 1}
         own = {root_of_n: {"length": math.sqrt(N)}, old_path: stale}
         for said, how in (_WRONG_SIZES | own).items():
@@ -220,13 +230,25 @@ def searched(fault: str, generations: int = GENERATIONS) -> dict[str, np.ndarray
     rng, N, half = np.random.default_rng(2), 2, P // 2
     w = np.full(P, 1 / P) if fault == "no selection" else np.append(_weights(P), np.zeros(half))
     mueff = 1 / np.square(w).sum()
-    c, c_c, c_1 = (mueff + 2) / (N + mueff + 3), (4 + mueff / N) / (N + 4 + 2 * mueff / N), 2 / (3.3**2 + mueff)
+    c, c_c, c_1 = (
+        (mueff + 2) / (N + mueff + 3),
+        (4 + mueff / N) / (N + 4 + 2 * mueff / N),
+        2 / (3.3**2 + mueff),
+    )
     c_mu, kept = 2 * (mueff + 1 / mueff - 1.75) / (16 + mueff), []
-    mean, size, shape, path, path_c = np.array([-1.6, 1.6]), 0.25, np.eye(N), np.zeros(N), np.zeros(N)
+    mean, size, shape, path, path_c = (
+        np.array([-1.6, 1.6]),
+        0.25,
+        np.eye(N),
+        np.zeros(N),
+        np.zeros(N),
+    )
     for _ in range(generations):
         kept.append((mean, size**2 * shape, -height(mean), size))
         y = rng.standard_normal((P, N)) @ _root(shape, 0.5)
-        fitness = height(mean + size * y) + (0.3 * rng.standard_normal(P) if fault == "noise" else 0)
+        fitness = height(mean + size * y) + (
+            0.3 * rng.standard_normal(P) if fault == "noise" else 0
+        )
         y = y[np.argsort(fitness if fault == "ranks turned round" else -fitness)]
         step = w @ y
         sign = -1 if fault == "control turned round" else 1
@@ -248,12 +270,16 @@ def draw_patients(axes: np.ndarray) -> None:
         film = searched(fault)
         row[0].contourf(x, y, ground, 16, cmap="Greys_r", vmin=1.7 * ground.min(), vmax=0)
         for ink, mean, covariance in zip(inks, film["mean"], film["covariance"]):
-            edge = mean[:, None] + 2 * _root(covariance, 0.5) @ np.stack([np.cos(turn), np.sin(turn)])
+            edge = mean[:, None] + 2 * _root(covariance, 0.5) @ np.stack(
+                [np.cos(turn), np.sin(turn)]
+            )
             row[0].plot(*edge, color=ink, ls="-", lw=1.2)
         row[0].plot(1, 1, "*", color=COLOURS["M"], markersize=12, markeredgecolor="white", zorder=5)
         row[0].set(xlim=(-2.1, 2.1), ylim=(-0.5, 2.6), xticks=[], yticks=[])
         row[0].grid(False)
-        for ax, part, low in zip(row[1:], ("gap", "step_size"), (1e-9, 1e-5)):  # what falls lower leaves the picture
+        for ax, part, low in zip(
+            row[1:], ("gap", "step_size"), (1e-9, 1e-5)
+        ):  # what falls lower leaves the picture
             ax.plot(film[part], color=COLOURS["C"], ls="-")
             ax.set(yscale="log", ylim=(low, 10), xlim=(0, GENERATIONS))
             ax.tick_params(labelsize=8)
@@ -264,7 +290,9 @@ def draw_patients(axes: np.ndarray) -> None:
 @exercise(
     notebook="05_cma_es",
     minutes=12,
-    task=CLINIC.task("Three searches in the **clinic** above have one fault each. Name it; choose among:"),
+    task=CLINIC.task(
+        "Three searches in the **clinic** above have one fault each. Name it; choose among:"
+    ),
     hint="""First the ellipses: do they ever become long? Then the end of the curve: does it still fall, or is it at
 rest? If it rests: has the cloud any width left with which to go on?""",
     check=CLINIC.check,
