@@ -180,8 +180,9 @@ class Run:
     def check_memory(self, part: str = "mdnrnn") -> None:
         """ValueError when an M was trained on the codes of another V than the one that is there."""
         meta = self.part(part) / "meta.json"
-        told = read_json(meta).get("vae_sha256") if meta.exists() else None  # an older M is silent
-        if told not in (None, self.weights_hash("vae")):
+        read = read_json(meta) if meta.exists() else {}
+        trained_on = read.get("vae_sha256")  # an older M doesn't say
+        if trained_on not in (None, self.weights_hash("vae")):
             raise ValueError(self._belongs_to_another_v(part))
 
     def _belongs_to_another_v(self, part: str) -> str:
