@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import islice
 
 import ipywidgets
@@ -20,7 +21,7 @@ from wmlib.envs.car_racing import CAR_RACING, steer
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import record, rollout
 from wmlib.vae import VAE, to_float, to_uint8
-from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders
+from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders, live
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
@@ -116,7 +117,7 @@ def dreamer(agent):
 
 def test_dream_and_ghost_begin_a_second_into_a_drive_with_its_memory(agent, dreamer):
     drive = record(VectorEnv(CAR_RACING.make, 1, max_steps=90), agent, 7, 7)
-    assert np.array_equal(dreamer.frames()[1], drive.frames[60])
+    assert np.array_equal(dreamer.frames()[1], drive.obs[60])
     np.testing.assert_allclose(dreamer.obs[0], drive.z[60], atol=1e-5)
     for part, expected in zip(dreamer.imagined.state, (drive.h[60], drive.c[60])):
         np.testing.assert_allclose(part[0], expected, atol=1e-4)
@@ -128,7 +129,7 @@ def test_dream_and_ghost_take_the_same_actions(agent, dreamer):
     ghost = VectorEnv(CAR_RACING.make, 1, max_steps=90)
     for tick in islice(rollout(ghost, agent, [7], 7), 60):
         seen = tick.next_obs
-    imagined = DreamEnv(agent.vae, agent.mdnrnn, first, first_state=state)
+    imagined = DreamEnv(agent.vae, agent.mdnrnn, first, task=agent.task, first_state=state)
     imagined.reset(seed=[7])
     for _ in range(5):
         dreamer.step(["left", "gas"])
@@ -204,7 +205,7 @@ def test_the_dream_goes_on_when_the_real_drive_is_over_and_says_so(dreamer):
 
 
 def test_an_agent_without_m_has_no_dream_to_play_in(agent, dreamer):
-    sighted = Agent(agent.vae, None, Controller(32), torch.zeros(99), reads="mu")
+    sighted = Agent(agent.vae, None, Controller(32), torch.zeros(99), agent.task, "mu")
     with pytest.raises(ValueError, match="without M can't dream"):
         DreamPlayer(sighted, dreamer.ghost, [7], dreamer.poster)
 
@@ -549,3 +550,13 @@ def test_two_players_on_one_page_drive_apart(page):
         )
         assert lines.nth(other).inner_text() == still
     assert still.endswith("paused") and troubles(page) == []
+
+
+@pytest.mark.parametrize("name", ["player", "explorer", "hunt", "scrubber"])
+def test_a_widgets_script_is_one_module_with_all_that_it_imports(name):
+    text = live.script(name)
+    assert "import {" not in text and text.count("function clamp") + text.count("const clamp") == 1
+    assert text.count("export ") == 1 and text.rstrip().endswith("export default { render };")
+    words = ("gas", "brake", "drive", "50") if name in ("player", "scrubber") else ()
+    code = "\n".join(line.split("//")[0] for line in text.splitlines())
+    assert [word for word in words if re.search(rf"\b{word}\b", code)] == []
