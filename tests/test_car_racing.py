@@ -137,9 +137,9 @@ def test_the_shade_of_visited_tiles_follows():
     stock.step(np.zeros(3))
     visited = [tile for tile in fast.road if tile.road_visited]
     centres = np.mean([tile.fixtures[0].shape.vertices for tile in visited], axis=1)
-    columns, rows = ((centres + 1000 / 3) * len(fast.levels[0]) / (2000 / 3)).astype(int).T
+    columns, rows = ((centres + 1000 / 3) * len(fast.painter.levels[0]) / (2000 / 3)).astype(int).T
     assert len(visited) > 5
-    assert (fast.levels[0][rows, columns, :3] == 100).all(), (
+    assert (fast.painter.levels[0][rows, columns, :3] == 100).all(), (
         "plain road, less the two levels that smoothscale takes"
     )
     assert [tuple(tile.color) for tile in fast.road] == [tuple(tile.color) for tile in stock.road]

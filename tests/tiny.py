@@ -30,6 +30,14 @@ presets.PRESETS["tiny-v-only"] = replace(
 )
 train.SAVE_EVERY = 5
 
+
+def contents(folder):
+    """What a run has made, byte for byte, by path: all but what tells times and commands."""
+    kept = ("*.npz", "*.safetensors", "*.jsonl")
+    files = [path for pattern in kept for path in folder.rglob(pattern)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 if __name__ == "__main__":
     signal.signal(
         signal.SIGINT, signal.default_int_handler

@@ -148,16 +148,16 @@ def mdnrnn_loss(
         loss = loss + ahead
         parts["ahead"] = ahead.detach()
     if mdnrnn.to_outcome is not None:
-        added, told = outcome_loss(mdnrnn, h, sequences, end_weight)
-        loss = loss + added
-        parts |= told
+        more, more_parts = outcome_loss(mdnrnn, h, sequences, end_weight)
+        loss = loss + more
+        parts |= more_parts
     return loss, parts
 
 
 def outcome_loss(
     mdnrnn: MDNRNN, h: Tensor, sequences: Sequences, end_weight: float = 10.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """How wrong M's reward and end are, told from h (B, T, H); sequences as of `mdnrnn_loss`.
+    """How wrong M's reward and end are, read from h (B, T, H); sequences as of `mdnrnn_loss`.
 
     `reward`: squared error of the steps that end no episode, or a few times -100 would drown all
     else. `terminated`: cross-entropy, in which an end counts `end_weight` times (paper's code).

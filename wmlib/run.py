@@ -154,12 +154,20 @@ class Run:
         """
         store = EpisodeStore(self.folder / "latents", EncodedEpisode)
         meta = store.folder / "meta.json"
-        vae = {"vae_sha256": self.weights_hash("vae")}
-        if not meta.exists() and not store.find():
-            write_json(meta, vae)
-        elif not meta.exists() or read_json(meta) != vae:
+        bound = read_json(meta) if meta.exists() else None
+        if bound != self._v and (bound or store.find()):
             raise ValueError(self._belongs_to_another_v("latents"))
         return store
+
+    def bind_latents(self) -> None:
+        """Note, before the first one is encoded, whose codes the latents are."""
+        meta = self.latents.folder / "meta.json"
+        if not meta.exists():
+            write_json(meta, self._v)
+
+    @property
+    def _v(self) -> dict[str, str]:
+        return {"vae_sha256": self.weights_hash("vae")}
 
     def latent_paths(self) -> list[Path]:
         """Where each encoded episode is, or is to be: the base's file, where it has one."""
@@ -172,8 +180,9 @@ class Run:
     def check_memory(self, part: str = "mdnrnn") -> None:
         """ValueError when an M was trained on the codes of another V than the one that is there."""
         meta = self.part(part) / "meta.json"
-        told = read_json(meta).get("vae_sha256") if meta.exists() else None  # an older M is silent
-        if told not in (None, self.weights_hash("vae")):
+        read = read_json(meta) if meta.exists() else {}
+        trained_on = read.get("vae_sha256")  # an older M doesn't say
+        if trained_on not in (None, self.weights_hash("vae")):
             raise ValueError(self._belongs_to_another_v(part))
 
     def _belongs_to_another_v(self, part: str) -> str:

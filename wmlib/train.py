@@ -10,7 +10,6 @@ from torch import nn
 
 from wmlib import checkpoint, data, parallel
 from wmlib.agent import load_memory, new_models
-from wmlib.checkpoint import read_json
 from wmlib.config import MDNRNNConfig, VAEConfig
 from wmlib.config_json import to_dict
 from wmlib.data import EncodedEpisode, Episode, Sequences
@@ -202,7 +201,7 @@ def _memory_part(run: Run, part: str, device: str) -> Steps:
         )
         return train_mdnrnn(settings, mdnrnn, batches, optimizer, first_step)
 
-    meta = _meta(run, device, paths) | read_json(run.latents.folder / "meta.json")  # V's hash
+    meta = _meta(run, device, paths) | {"vae_sha256": run.weights_hash("vae")}
     yield from _kept(run.folder / part, mdnrnn, optimizer, settings.steps, loop, meta)
 
 
@@ -278,6 +277,8 @@ def encode_episodes(run: Run, skip_damaged: bool = False) -> Iterator[float]:
     paths = run.episode_paths()
     targets = run.latent_paths()
     missing = [path for path, target in zip(paths, targets) if not target.exists()]
+    if missing:
+        run.bind_latents()
     jobs = [(run, missing[i : i + 8], skip_damaged) for i in range(0, len(missing), 8)]
     for done, _ in enumerate(parallel.run(encode_block, jobs), 1):
         yield min(1.0, (len(paths) - len(missing) + 8 * done) / len(paths))

@@ -40,7 +40,9 @@ class Exercise:
         """The same function without its body."""
         (function,) = ast.parse(self.source).body
         assert isinstance(function, ast.FunctionDef)
-        head = self.source.splitlines()[: function.body[0].end_lineno]  # up to the end of the docstring
+        head = self.source.splitlines()[
+            : function.body[0].end_lineno
+        ]  # up to the end of the docstring
         return "\n".join([*head, "    ...  # your lines"])
 
 
@@ -79,7 +81,11 @@ def _untouched(function: Callable) -> bool:
     """Whether there is nothing but `...`, or nothing at all, behind a function's docstring."""
     try:
         (written,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, SyntaxError, ValueError):  # typed into a plain Python prompt, or no function of its own
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ):  # typed into a plain Python prompt, or no function of its own
         return False
     if not isinstance(written, ast.FunctionDef):  # a lambda
         return False
@@ -97,17 +103,6 @@ def expect_tensor(found: object, shape: tuple[int, ...], what: str = "") -> None
     )
 
 
-def expect_diagnosis(found: object, patients: dict[str, str], faults: dict[str, tuple[str, str]]) -> None:
-    """Raise AssertionError, with what a wrongly named fault would show, unless each patient's fault is named."""
-    assert isinstance(found, dict) and found.keys() == patients.keys(), (
-        f"expected a dict with a fault for each of A, B and C, got {found!r}"
-    )
-    for patient, fault in found.items():
-        known = isinstance(fault, str) and fault in faults
-        assert known, f"{patient}: no fault is called {fault!r}; choose among {', '.join(faults)}"
-        assert fault == patients[patient], f"{patient}: with the fault '{fault}' {faults[fault][1]}. Look again"
-
-
 # Registers them, in this order.
-from wmlib.exercises import variational, clinic, mixture, predicting  # noqa: E402, F401, I001
+from wmlib.exercises import variational, mixture, predicting  # noqa: E402, F401, I001
 from wmlib.exercises import searching, controlling, judging, dreaming  # noqa: E402, F401, I001

@@ -12,7 +12,9 @@ TITLE = "exercises"  # the id of the cell behind which the exercises stand
 
 def cells(exercise: Exercise, code: str) -> list[dict]:
     """Task, function and check as three cells of a notebook."""
-    title = exercise.name.replace("_", " ").capitalize().replace("Kl ", "KL ").replace(" cdf", " CDF")
+    title = (
+        exercise.name.replace("_", " ").capitalize().replace("Kl ", "KL ").replace(" cdf", " CDF")
+    )
     hint = f"<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>"
     task = f"### {title}\n*({exercise.minutes} minutes)* {exercise.task}\n\n{hint}"
     texts = {"task": task, "code": code, "check": f"check({exercise.name})"}
@@ -26,7 +28,9 @@ def with_stubs(notebook: dict, exercises: list[Exercise]) -> dict:
     """A notebook with its exercises behind the cell `exercises`; cells that are the same keep their outputs."""
     generated = [cell for exercise in exercises for cell in cells(exercise, exercise.stub)]
     old = {cell["id"]: cell for cell in notebook["cells"]}
-    kept = [cell for cell in notebook["cells"] if cell["id"] not in {cell["id"] for cell in generated}]
+    kept = [
+        cell for cell in notebook["cells"] if cell["id"] not in {cell["id"] for cell in generated}
+    ]
     place = [cell["id"] for cell in kept].index(TITLE) + 1
     return notebook | {"cells": kept[:place] + _with_outputs(generated, old) + kept[place:]}
 
@@ -60,7 +64,10 @@ def _cell(kind: str, id: str, text: str) -> dict:
 
 def _with_outputs(new: list[dict], old: dict[str, dict]) -> list[dict]:
     """The new cells; where the old one of the same id has the same source, that one, outputs and all."""
-    return [old[cell["id"]] if old.get(cell["id"], {}).get("source") == cell["source"] else cell for cell in new]
+    return [
+        old[cell["id"]] if old.get(cell["id"], {}).get("source") == cell["source"] else cell
+        for cell in new
+    ]
 
 
 def main() -> None:
@@ -71,7 +78,11 @@ def main() -> None:
         notebook = json.loads(path.read_text())
         write(path, with_stubs(notebook, exercises))
         solved = path.parent / "solutions" / path.name
-        old = {cell["id"]: cell for cell in json.loads(solved.read_text())["cells"]} if solved.exists() else {}
+        old = (
+            {cell["id"]: cell for cell in json.loads(solved.read_text())["cells"]}
+            if solved.exists()
+            else {}
+        )
         new = solutions(name, exercises, notebook["metadata"])
         new["cells"] = _with_outputs(new["cells"], old)
         write(solved, new)

@@ -24,12 +24,21 @@ def _check_act_for_all(function) -> None:
         generator = torch.Generator().manual_seed(P)
         F = Z + H
         params = torch.randn(P, 3 * F + 3, generator=generator) / 3
-        z, h = torch.randn(P, B, Z, generator=generator), torch.rand(P, B, H, generator=generator) * 2 - 1
+        z, h = (
+            torch.randn(P, B, Z, generator=generator),
+            torch.rand(P, B, H, generator=generator) * 2 - 1,
+        )
         given = params.clone(), z.clone(), h.clone()
         found = function(params, z, h)
         expect_tensor(found, (P, B, 3), "the actions")
-        assert all(map(torch.equal, given, (params, z, h))), "what was given is changed; work on copies"
-        W, b, x = params[:, : 3 * F].view(P, 3, F), params[:, None, 3 * F :], torch.cat([z, h], dim=-1)
+        assert all(map(torch.equal, given, (params, z, h))), (
+            "what was given is changed; work on copies"
+        )
+        W, b, x = (
+            params[:, : 3 * F].view(P, 3, F),
+            params[:, None, 3 * F :],
+            torch.cat([z, h], dim=-1),
+        )
         raw = _raw(W, b, x)
         steer, gas, brake = raw.unbind(dim=-1)
         wrong = {
@@ -45,7 +54,8 @@ def _check_act_for_all(function) -> None:
             "every policy has the bias of the first": _squash(_raw(W, b[:1], x)),
             "these are the raw actions; squash them into the game's units": raw,
             "gas is cut off at zero like the brake; it is moved up, so that raw 0 is half throttle": torch.stack(
-                [torch.tanh(steer), torch.tanh(gas).clamp(min=0), torch.tanh(brake).clamp(min=0)], dim=-1
+                [torch.tanh(steer), torch.tanh(gas).clamp(min=0), torch.tanh(brake).clamp(min=0)],
+                dim=-1,
             ),
             "the brake is moved up like the gas; it is cut off at zero": torch.stack(
                 [torch.tanh(steer), (torch.tanh(gas) + 1) / 2, (torch.tanh(brake) + 1) / 2], dim=-1
@@ -58,7 +68,9 @@ def _check_act_for_all(function) -> None:
         for said, value in wrong.items():
             assert not torch.allclose(found, value, atol=1e-5), said
         gap = (found - _squash(raw)).abs().max().item()
-        assert gap < 1e-4, f"on a small example of {P} policies in {B} environments each it is off by up to {gap:.3f}"
+        assert gap < 1e-4, (
+            f"on a small example of {P} policies in {B} environments each it is off by up to {gap:.3f}"
+        )
 
 
 @exercise(

@@ -1,23 +1,33 @@
-"""Exercises of the notebook on dreams, and its clinic: dreams with one fault each, kept in data/clinic.
+"""Exercises of the notebook on dreams, and its clinic: dreams with one fault each.
 
-`python -m bench broken_dreams` dreams the patients again. Letters: B dreams, Z latents, A action, H hidden.
+Letters: B dreams, Z latents, A action, H hidden.
 """
 
 import math
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from wmlib.checkpoint import read_json
-from wmlib.config import resolve
-from wmlib.exercises import exercise, expect_diagnosis, expect_tensor
+from wmlib.exercises import exercise, expect_tensor
+from wmlib.exercises.clinic import Clinic, draw_frames, label_rows
 from wmlib.mdnrnn import MDNRNN, place_noise
 from wmlib.plots import COLOURS
 
-FOLDER, LENGTH = resolve("data/clinic"), 200
-SHOWN = (0, 2, 4, 8, 16, 24, 32, 50, 80, 120, 160, 200)  # steps whose frames are kept
+SHOWN = (
+    0,
+    2,
+    4,
+    8,
+    16,
+    24,
+    32,
+    50,
+    80,
+    120,
+    160,
+    200,
+)  # steps whose frames are kept; the last ends the dream
 
 
 def _example(seed: int) -> tuple:
@@ -25,20 +35,36 @@ def _example(seed: int) -> tuple:
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        mdnrnn = MDNRNN(z_size=4, action_size=3, hidden_size=6, num_mixtures=3).requires_grad_(False)
+        mdnrnn = MDNRNN(z_size=4, action_size=3, hidden_size=6, num_mixtures=3).requires_grad_(
+            False
+        )
     mdnrnn.to_mixture.weight *= 8
     z, normal, other = torch.randn(3, 64, 4, generator=generator)
-    action, state = torch.rand(64, 3, generator=generator), tuple(torch.randn(2, 64, 6, generator=generator) / 3)
+    action, state = (
+        torch.rand(64, 3, generator=generator),
+        tuple(torch.randn(2, 64, 6, generator=generator) / 3),
+    )
     return mdnrnn, z, action, state, torch.rand(64, 4, generator=generator), normal, other
 
 
 def _stepped(function, *given) -> tuple[Tensor, Tensor, Tensor]:
     """The next z, h and c that a dream_step returns; raises AssertionError where it returns something else."""
     found = function(*given)
-    pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], (tuple, list)) and len(found[1]) == 2
-    assert pair, "expected two things: the next z, and the state as a pair of h and c; is there a `return` with both?"
+    pair = (
+        isinstance(found, tuple)
+        and len(found) == 2
+        and isinstance(found[1], (tuple, list))
+        and len(found[1]) == 2
+    )
+    assert pair, (
+        "expected two things: the next z, and the state as a pair of h and c; is there a `return` with both?"
+    )
     next_z, (h, c) = found
-    for part, like, name in ((next_z, given[1], "the next z"), (h, given[3][0], "h"), (c, given[3][1], "c")):
+    for part, like, name in (
+        (next_z, given[1], "the next z"),
+        (h, given[3][0], "h"),
+        (c, given[3][1], "c"),
+    ):
         expect_tensor(part, like.shape, name)
     return next_z, h, c
 
@@ -49,17 +75,25 @@ def _check_dream_step(function) -> None:
     next_z, h, c = _stepped(function, *given, uniform, normal)
     memory, after = mdnrnn.memory(z[:, None], action[:, None], state)
     _, anew = mdnrnn.memory(z[:, None], action[:, None])
-    assert not torch.allclose(h, state[0]), "the state that comes back is the one that went in: M forgets this step"
-    assert not torch.allclose(h, anew[0], atol=1e-5), "the memory begins anew: the state that went in isn't used"
+    assert not torch.allclose(h, state[0]), (
+        "the state that comes back is the one that went in: M forgets this step"
+    )
+    assert not torch.allclose(h, anew[0], atol=1e-5), (
+        "the memory begins anew: the state that went in isn't used"
+    )
     assert torch.allclose(h, after[0], atol=1e-5) and torch.allclose(c, after[1], atol=1e-5), (
         "h and c that come back are not the LSTM's after this z and action, beginning with the state that was given"
     )
     again, *_ = _stepped(function, *given, uniform, normal)
     assert torch.equal(again, next_z), "the same noise gives another z: draw nothing yourself"
     again, *_ = _stepped(function, *given, uniform, other)
-    assert not torch.allclose(again, next_z), "another normal noise gives the same z: the noise is dropped"
+    assert not torch.allclose(again, next_z), (
+        "another normal noise gives the same z: the noise is dropped"
+    )
     again, *_ = _stepped(function, *given, (uniform + 0.5) % 1, normal)
-    assert not torch.allclose(again, next_z), "another uniform noise gives the same z: the Gaussian isn't picked by it"
+    assert not torch.allclose(again, next_z), (
+        "another uniform noise gives the same z: the Gaussian isn't picked by it"
+    )
     for said, wrong in _wrong_steps(mdnrnn, memory, state, uniform, normal, 0.4).items():
         assert not torch.allclose(next_z, wrong[:, 0], atol=1e-4), said
     right = place_noise(mdnrnn.mixture(memory), uniform[:, None], normal[:, None], 0.4)
@@ -72,7 +106,9 @@ def _wrong_steps(mdnrnn, memory, state, uniform, normal, temperature) -> dict[st
     mixture = mdnrnn.mixture(memory)
 
     def placed(uniform=uniform, normal=normal, **changed):
-        return place_noise(mixture._replace(**changed), uniform[:, None], normal[:, None], temperature)
+        return place_noise(
+            mixture._replace(**changed), uniform[:, None], normal[:, None], temperature
+        )
 
     center = placed(normal=0 * normal)
     noise = placed() - center  # the width times the normal noise
@@ -120,9 +156,15 @@ def _check_half_life(function) -> None:
     steps = np.array([1, 2, 5, 10, 20, 50])
     curve = np.array([0.94, 0.90, 0.80, 0.70, 0.50, 0.76])
     found = function(steps, curve, 0.9, 0.3)
-    assert isinstance(found, (int, float, np.floating)), f"expected a number, got {type(found).__name__}"
-    assert not math.isclose(found, 20, abs_tol=1e-6), "20 is the first listed step below the line; it is crossed before"
-    assert not math.isclose(found, 10, abs_tol=1e-6), "10 is the last listed step above the line; it is crossed after"
+    assert isinstance(found, (int, float, np.floating)), (
+        f"expected a number, got {type(found).__name__}"
+    )
+    assert not math.isclose(found, 20, abs_tol=1e-6), (
+        "20 is the first listed step below the line; it is crossed before"
+    )
+    assert not math.isclose(found, 10, abs_tol=1e-6), (
+        "10 is the last listed step above the line; it is crossed after"
+    )
     late = 20 + 30 * 0.1 / 0.26
     assert not math.isclose(found, late, abs_tol=0.1), (
         "there the curve comes back; it is the first crossing that counts"
@@ -135,8 +177,12 @@ def _check_half_life(function) -> None:
     )
     scaled = function(steps, curve / 2, 0.45, 0.15)
     assert math.isclose(scaled, 15, abs_tol=0.01), "with everything halved the crossing moved"
-    assert function(steps, np.full(6, 0.8), 0.9, 0.3) == math.inf, "a curve that stays above the line never ends: inf"
-    assert function(steps, np.full(6, 0.2), 0.9, 0.3) == 1, "a curve that begins below the line ends at its first step"
+    assert function(steps, np.full(6, 0.8), 0.9, 0.3) == math.inf, (
+        "a curve that stays above the line never ends: inf"
+    )
+    assert function(steps, np.full(6, 0.2), 0.9, 0.3) == 1, (
+        "a curve that begins below the line ends at its first step"
+    )
 
 
 @exercise(
@@ -162,79 +208,60 @@ def half_life(steps, overlap, best, chance):
     return math.inf
 
 
-FAULTS = {  # what is wrong, and what it would show
-    "memory emptied": (
-        "$h$ and $c$ are set to zero before every step",
-        "now and then a frame would jump, twice as far as the healthy dream ever does, and the road would get lost",
-    ),
-    "noise drawn once": (
-        "the noise of the first step is used at every step",
-        "the dream would come to rest on one picture, whatever C does",
-    ),
-    "actions lost": (
-        "M is given zeros, whatever C does",
-        "the road would not answer: C would steer as hard as it can, and the car would leave the bend all the same",
-    ),
-    "temperature near zero": (
-        "0.02 in place of 1",
-        "a straight road would go on for ever, calmly but never quite at rest, with hardly any steering",
-    ),
-    "steering mirrored": (
-        "M is told of the wheel with its sign turned round",
-        "the car would turn away from where C steers, and stand on the grass within a second or two",
-    ),
-}
-PATIENTS = {"A": "actions lost", "B": "noise drawn once", "C": "memory emptied"}
-
-
-def read_frames(name: str) -> np.ndarray:
-    """A patient's frames, or those of the `healthy` dream, at the steps SHOWN: uint8 (N, 64, 64, 3)."""
-    strip = np.asarray(Image.open(FOLDER / f"dream_{name}.png"))
-    return strip.reshape(64, len(SHOWN), 64, 3).swapaxes(0, 1)
+CLINIC = Clinic(
+    faults={  # what is wrong, and what it would show
+        "memory emptied": (
+            "$h$ and $c$ are set to zero before every step",
+            "now and then a frame would jump, twice as far as the healthy dream ever does, and the road would get lost",
+        ),
+        "noise drawn once": (
+            "the noise of the first step is used at every step",
+            "the dream would come to rest on one picture, whatever C does",
+        ),
+        "actions lost": (
+            "M is given zeros, whatever C does",
+            "the road would not answer: C would steer as hard as it can, and the car would leave the bend all the same",
+        ),
+        "temperature near zero": (
+            "0.02 in place of 1",
+            "a straight road would go on for ever, calmly but never quite at rest, with hardly any steering",
+        ),
+        "steering mirrored": (
+            "M is told of the wheel with its sign turned round",
+            "the car would turn away from where C steers, and stand on the grass within a second or two",
+        ),
+    },
+    patients={"A": "actions lost", "B": "noise drawn once", "C": "memory emptied"},
+    maker="dreams",
+    curves="dreams.json",
+    picture="dream_{}.png",
+)
 
 
 def draw_patients(axes: np.ndarray) -> None:
     """Fill axes (4, 3), a row for the healthy dream and each patient: frames, a pixel's change, C's steering."""
-    curves = read_json(FOLDER / "dreams.json")["curves"]
+    curves = CLINIC.read_curves()["curves"]
     for row, (name, curve) in zip(axes, curves.items()):
         strip, change, steering = row
-        frames = np.pad(read_frames(name), ((0, 0), (0, 0), (2, 2), (0, 0)), constant_values=255)
-        strip.imshow(np.concatenate(frames, axis=1))
-        strip.set(yticks=[], xticks=68 * np.arange(len(SHOWN)) + 34, xticklabels=SHOWN)
-        strip.set_ylabel(name, rotation=0, ha="right", va="center")
-        strip.spines[:].set_visible(False)
-        strip.grid(False)
+        draw_frames(strip, CLINIC.read_frames(name), columns=SHOWN)
         strip.tick_params(length=0)
         change.plot(curve["change"], color=COLOURS["dream"], ls="-", lw=1)
         change.set(ylim=(0, 12), xticks=[0, 100, 200])
         steering.plot(curve["steering"], color=COLOURS["C"], ls="-", lw=1)
         steering.set(ylim=(-1.1, 1.1), xticks=[0, 100, 200])
-        for ax in row:
-            ax.tick_params(labelbottom=name == list(curves)[-1])
-    for ax, title in zip(axes[0], ("frames", "a pixel's change in a step", "C's steering, left is −1")):
-        ax.set_title(title, loc="center", fontsize=9)
-    for ax in axes[-1]:
-        ax.set_xlabel("steps", fontsize=9)
-
-
-def _check_dream_diagnosis(function) -> None:
-    expect_diagnosis(function(), PATIENTS, FAULTS)
-
-
-FAULT_LIST = "\n".join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.items())
+    titles = ("frames", "a pixel's change in a step", "C's steering, left is −1")
+    label_rows(axes, list(curves), titles, ("steps", "steps", "steps"), name_size=10)
 
 
 @exercise(
     notebook="08_dreaming",
     minutes=15,
-    task=f"""Three dreams in the **clinic** above began as the healthy one did, with C at the wheel. Each has one
-fault. Name it; choose among:
-{FAULT_LIST}
-
-Before you answer, say for each patient which *one* observation speaks for your choice and which fault it rules out.""",
+    task=CLINIC.task("""\
+Three dreams in the **clinic** above began as the healthy one did, with C at the wheel. Each has one
+fault. Name it; choose among:"""),
     hint="""Begin with the curve of the frame's change: which fault stops a film, and which makes it jump? Then compare
 what C steers with what the road does.""",
-    check=_check_dream_diagnosis,
+    check=CLINIC.check,
 )
 def dream_diagnosis():
     """The fault of each patient: a dict from patient to fault."""

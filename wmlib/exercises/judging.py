@@ -60,7 +60,9 @@ def _check_paired_interval(function) -> None:
         same = np.array_equal(kept[0], ours) and np.array_equal(kept[1], theirs)
         assert same, "the arrays that were given are changed; work on copies"
         again = function(ours, theirs, DRAWS, np.random.default_rng(seed))
-        assert np.array_equal(found, again), "the same rng gives another interval: draw from the rng that is given"
+        assert np.array_equal(found, again), (
+            "the same rng gives another interval: draw from the rng that is given"
+        )
         assert found[0] <= found[1], "low is above high: return the lower end first"
         right = _paired(ours, theirs)
         tolerance = 0.06 * (right[1] - right[0])
@@ -98,8 +100,12 @@ def _check_luck_of_the_best(function) -> None:
     scores = np.array([700.0, 910.0, 640.0, 850.0, 905.0, 880.0])
     given = scores.copy()
     found = function(scores, 3)
-    assert isinstance(found, (int, float, np.floating)), f"expected a number, got {type(found).__name__.lower()}"
-    assert np.array_equal(given, scores), "the scores that were given are changed; np.sort makes a copy"
+    assert isinstance(found, (int, float, np.floating)), (
+        f"expected a number, got {type(found).__name__.lower()}"
+    )
+    assert np.array_equal(given, scores), (
+        "the scores that were given are changed; np.sort makes a copy"
+    )
     n, ordered = np.arange(1, 7), np.sort(scores)
     right = _expected(ordered, (n / 6) ** 3)
     without = _expected(ordered, n * (n - 1) * (n - 2) / 120)
@@ -120,9 +126,13 @@ def _check_luck_of_the_best(function) -> None:
         f"for six scores and three draws it gives {found:.2f}, where {right:.2f} is right"
     )
     one = function(scores, 1)
-    assert abs(one) < 1e-6, f"the best of one draw is no better than the mean, yet it gives {one:.2f}"
+    assert abs(one) < 1e-6, (
+        f"the best of one draw is no better than the mean, yet it gives {one:.2f}"
+    )
     many = function(scores, 10_000)
-    assert abs(many - (scores.max() - scores.mean())) < 1e-6, "the best of very many draws is the highest score"
+    assert abs(many - (scores.max() - scores.mean())) < 1e-6, (
+        "the best of very many draws is the highest score"
+    )
 
 
 def _expected(scores, at_most) -> float:

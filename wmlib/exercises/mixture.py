@@ -31,11 +31,15 @@ def _check_mixture_cdf(function) -> None:
     gap = (found - right).abs().max().item()
     assert gap < 1e-4, f"on a small example it is off by up to {gap:.3f}"
     shifted = function(mixture._replace(logits=mixture.logits + 3), x)
-    assert torch.allclose(shifted, found, atol=1e-4), "3 more for every logit changes the result: softmax forgets it"
+    assert torch.allclose(shifted, found, atol=1e-4), (
+        "3 more for every logit changes the result: softmax forgets it"
+    )
 
 
 def _oracle(mixture: Mixture) -> MixtureSameFamily:
-    return MixtureSameFamily(Categorical(logits=mixture.logits), Normal(mixture.mu, torch.exp(mixture.logsigma)))
+    return MixtureSameFamily(
+        Categorical(logits=mixture.logits), Normal(mixture.mu, torch.exp(mixture.logsigma))
+    )
 
 
 def _wrong_cdfs(mixture: Mixture, x: Tensor) -> dict[str, Tensor]:
@@ -94,9 +98,13 @@ def mixture_cdf(mixture, x):
 CARS = torch.tensor([2.10, 2.28, 2.37, 2.44, 2.52, 2.69, -0.79, -0.58, -0.47, -2.73, -2.61, -2.40])
 FORECASTS = {
     "A": Mixture(torch.tensor([0.0]), torch.tensor([0.4]), torch.tensor([2.1]).log()),
-    "B": Mixture(torch.tensor([0.6, 0.4]).log(), torch.tensor([2.4, -0.6]), torch.tensor([0.2, 0.2]).log()),
+    "B": Mixture(
+        torch.tensor([0.6, 0.4]).log(), torch.tensor([2.4, -0.6]), torch.tensor([0.2, 0.2]).log()
+    ),
     "C": Mixture(
-        torch.tensor([0.4, 0.3, 0.3]).log(), torch.tensor([2.4, -0.6, -2.6]), torch.tensor([0.35, 0.35, 0.35]).log()
+        torch.tensor([0.4, 0.3, 0.3]).log(),
+        torch.tensor([2.4, -0.6, -2.6]),
+        torch.tensor([0.35, 0.35, 0.35]).log(),
     ),
     "D": Mixture(
         torch.tensor([0.5, 0.25, 0.25]).log(),
@@ -109,30 +117,52 @@ FORECASTS = {
 def _check_predictions(function) -> None:
     found = function()
     keys = {"order", "weight", "width"}
-    assert isinstance(found, dict) and found.keys() == keys, f"expected a dict with {', '.join(sorted(keys))}"
+    assert isinstance(found, dict) and found.keys() == keys, (
+        f"expected a dict with {', '.join(sorted(keys))}"
+    )
     order = str(found["order"]).upper()
-    assert sorted(order) == list("ABCD"), f"order: expected the four letters, each once, as in 'ABCD', got {order!r}"
+    assert sorted(order) == list("ABCD"), (
+        f"order: expected the four letters, each once, as in 'ABCD', got {order!r}"
+    )
     place = order.index
     assert place("B") > place("D"), (
         "order: B gives three cars hardly any density; one car ten widths away costs 50 nats, more than all the rest"
     )
-    assert place("B") > place("A"), "order: A is blunt, but no car surprises it; B is surprised by every fourth car"
-    assert place("C") < place("A"), "order: C has every car under a hill, and is higher there than A is anywhere"
-    assert place("C") < place("D"), "order: D's hills are the tallest, and most cars stand two widths beside them"
+    assert place("B") > place("A"), (
+        "order: A is blunt, but no car surprises it; B is surprised by every fourth car"
+    )
+    assert place("C") < place("A"), (
+        "order: C has every car under a hill, and is higher there than A is anywhere"
+    )
+    assert place("C") < place("D"), (
+        "order: D's hills are the tallest, and most cars stand two widths beside them"
+    )
     assert place("A") < place("D"), (
         "order: D is sharp and a little off: cars lie several of its widths away, and that costs half the square of it"
     )
     weight, width = found["weight"], found["width"]
     for name, value in (("weight", weight), ("width", width)):
-        assert isinstance(value, (int, float)), f"{name}: expected a number, got {type(value).__name__}"
-    assert abs(weight - 0.7) > 0.01, "weight: the temperature changes it; a cold draw prefers the heavier component"
-    assert abs(weight - 0.49) > 0.01, "weight: 0.7 squared, and now divide by the sum of both squares"
-    assert weight > 0.7, "weight: below 1 the temperature makes the heavy component heavier, not lighter"
+        assert isinstance(value, (int, float)), (
+            f"{name}: expected a number, got {type(value).__name__}"
+        )
+    assert abs(weight - 0.7) > 0.01, (
+        "weight: the temperature changes it; a cold draw prefers the heavier component"
+    )
+    assert abs(weight - 0.49) > 0.01, (
+        "weight: 0.7 squared, and now divide by the sum of both squares"
+    )
+    assert weight > 0.7, (
+        "weight: below 1 the temperature makes the heavy component heavier, not lighter"
+    )
     assert abs(weight - 0.49 / 0.58) < 0.01, (
         f"weight: not {weight}. Logits are logarithms of weights: halving the temperature squares the weights"
     )
-    assert abs(width - 0.25) > 0.01, "width: the variance is multiplied by tau, so the width by its root"
-    assert abs(width - 0.5) < 0.01, f"width: not {width}; the noise is multiplied by the root of tau"
+    assert abs(width - 0.25) > 0.01, (
+        "width: the variance is multiplied by tau, so the width by its root"
+    )
+    assert abs(width - 0.5) < 0.01, (
+        f"width: not {width}; the noise is multiplied by the root of tau"
+    )
 
 
 @exercise(
@@ -167,9 +197,13 @@ def _check_sample_joint(function) -> None:
     again = function(logits, mu, logsigma, tau, uniform, normal)
     assert torch.equal(again, found), "the same noise gives another draw: draw nothing yourself"
     again = function(logits, mu, logsigma, tau, uniform, other)
-    assert not torch.allclose(again, found), "another normal noise gives the same draw: the noise is dropped"
+    assert not torch.allclose(again, found), (
+        "another normal noise gives the same draw: the noise is dropped"
+    )
     again = function(logits, mu, logsigma, tau, (uniform + 0.5) % 1, normal)
-    assert not torch.allclose(again, found), "another uniform noise gives the same draw: it is to pick the component"
+    assert not torch.allclose(again, found), (
+        "another uniform noise gives the same draw: it is to pick the component"
+    )
     for said, wrong in _wrong_draws(logits, mu, logsigma, uniform, normal, tau).items():
         assert not torch.allclose(found, wrong, atol=1e-4), said
     right = _drawn(logits / tau, mu, math.sqrt(tau) * torch.exp(logsigma), uniform, normal)
@@ -187,7 +221,9 @@ def _drawn(logits: Tensor, mu: Tensor, width: Tensor, uniform: Tensor, normal: T
 def _wrong_draws(logits, mu, logsigma, uniform, normal, tau) -> dict[str, Tensor]:
     """What is to be said of a wrong draw, and that draw (N, Z)."""
     width = torch.exp(logsigma)
-    draw: Callable[[Tensor, Tensor], Tensor] = lambda logits, width: _drawn(logits, mu, width, uniform, normal)
+    draw: Callable[[Tensor, Tensor], Tensor] = lambda logits, width: _drawn(
+        logits, mu, width, uniform, normal
+    )
     return {
         "the temperature doesn't reach the noise": draw(logits / tau, width),
         "the temperature doesn't reach the weights": draw(logits, math.sqrt(tau) * width),

@@ -1,19 +1,17 @@
-"""Exercises of the notebook on M, and its clinic: short trainings with one fault each, kept in data/clinic.
+"""Exercises of the notebook on M, and its clinic: short trainings with one fault each.
 
-`python -m bench broken_ms` trains the patients again. Letters: N rows, D drives, Z latents, H hidden, F = Z + H.
+Letters: N rows, D drives, Z latents, H hidden, F = Z + H.
 """
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from wmlib.checkpoint import read_json
-from wmlib.config import resolve
-from wmlib.exercises import exercise, expect_diagnosis
+from wmlib.exercises import exercise
+from wmlib.exercises.clinic import Clinic, draw_frames, label_rows
 from wmlib.plots import COLOURS
 
-FOLDER, AHEAD = resolve("data/clinic"), 20
+AHEAD = 20
 SHOWN = (0, 5, 10, 15, 20)  # steps ahead whose frames are kept
 PENALTY = 20.0
 
@@ -30,7 +28,11 @@ def _example(seed: int, number: int) -> tuple[Tensor, ...]:
         z = place + rng.normal(0, 0.3, (length, 4))  # tells the drive, and nothing of its pace
         z[:, 0] = z[:, 0] * (1 + 4 * (drive == 0)) + 0.4 * wander[:-1]
         loads = np.array([[1.0, -0.6, 0.3]])
-        h_after = loads * (1.0 + (drive == 1)) * wander[1:, None] + rng.normal(0, 0.6, (length, 3)) + 0.4 * pace
+        h_after = (
+            loads * (1.0 + (drive == 1)) * wander[1:, None]
+            + rng.normal(0, 0.6, (length, 3))
+            + 0.4 * pace
+        )
         parts.append((z, h_after, 40 + 3 * (wander[:-1] + 0.5 * pace), np.full(length, drive)))
     return tuple(torch.from_numpy(np.concatenate(part)) for part in zip(*parts))
 
@@ -43,7 +45,9 @@ def _previous(h_after: Tensor, drive: Tensor, begin_anew: bool = True) -> Tensor
     return h
 
 
-def _guesses(x, speed, fold, penalty=PENALTY, scaled_by="fit", centred=True) -> tuple[Tensor, Tensor]:
+def _guesses(
+    x, speed, fold, penalty=PENALTY, scaled_by="fit", centred=True
+) -> tuple[Tensor, Tensor]:
     """What the read-outs say of the rows left out (N,), and of the rows that they were fitted on, averaged (N,)."""
     outside, inside, folds = torch.empty_like(speed), torch.zeros_like(speed), fold.unique()
     for one in folds:
@@ -67,7 +71,9 @@ def _right_and_wrong(given, folds: int, penalty: float) -> tuple[float, dict[str
     z, h_after, speed, drive = given
     h = _previous(h_after, drive)
     x, fold, rows = torch.cat([z, h], dim=1), drive % folds, torch.arange(len(speed))
-    at = lambda **how: _share(_guesses(**({"x": x, "speed": speed, "fold": fold, "penalty": penalty} | how))[0], speed)
+    at = lambda **how: _share(
+        _guesses(**({"x": x, "speed": speed, "fold": fold, "penalty": penalty} | how))[0], speed
+    )
     outside, inside = _guesses(x, speed, fold, penalty)
     blocks = rows * folds // len(rows)
     with_h = lambda h: torch.cat([z, h], dim=1)
@@ -108,7 +114,9 @@ def _unscaled(x: Tensor, speed: Tensor, fold: Tensor, penalty: float) -> Tensor:
     guess = torch.empty_like(speed)
     for one in fold.unique():
         fit, y = x[fold != one], speed[fold != one]
-        square = (fit - fit.mean(dim=0)).T @ (fit - fit.mean(dim=0)) + penalty * torch.eye(x.shape[1]).to(x)
+        square = (fit - fit.mean(dim=0)).T @ (fit - fit.mean(dim=0)) + penalty * torch.eye(
+            x.shape[1]
+        ).to(x)
         weights = torch.linalg.solve(square, (fit - fit.mean(dim=0)).T @ (y - y.mean()))
         guess[fold == one] = (x[fold == one] - fit.mean(dim=0)) @ weights + y.mean()
     return guess
@@ -120,14 +128,18 @@ def _check_speed_probe(function) -> None:
         found = function(*parts, folds, PENALTY)
         number = isinstance(found, float) or (isinstance(found, Tensor) and found.shape == ())
         assert number, f"expected one number, got {type(found).__name__.lower()}"
-        assert all(map(torch.equal, before, parts)), "the tensors that were given are changed; work on copies"
+        assert all(map(torch.equal, before, parts)), (
+            "the tensors that were given are changed; work on copies"
+        )
         right, wrong = _right_and_wrong(parts, folds, PENALTY)
         said = min(wrong, key=lambda said: abs(found - wrong[said]))
         assert abs(found - wrong[said]) > 2e-3, said
         assert found < right + 0.05, (
             f"{found:.2f} is too good, {right:.2f} would be honest: does the fit see rows of the drives left out?"
         )
-        assert abs(found - right) < 5e-3, f"on a small example it gives {found:.3f}, where {right:.3f} is right"
+        assert abs(found - right) < 5e-3, (
+            f"on a small example it gives {found:.3f}, where {right:.3f} is right"
+        )
 
 
 @exercise(
@@ -167,69 +179,82 @@ def speed_probe(z, h_after, speed, drive, folds, penalty):
     return (1 - (guess - speed).square().mean() / speed.var()).item()
 
 
-FAULTS = {  # what is wrong, and what it would show
-    "noise drawn once": (
-        "each frame's $z$ is drawn once and kept, not drawn anew for every batch",
-        "the held-out loss would fall at first, then turn round, while the training loss went on through the floor",
-    ),
-    "off by one": (
-        "M is taught $z_t$ from $z_t$ and the action, where $z_{t+1}$ was meant",
-        "the losses would part at once, far below the floor and far above all levels, and the road would hardly move",
-    ),
-    "logsigma as logvar": (
-        "the loss in training takes $\\exp(\\mathrm{logsigma}/2)$ for the width",
-        "training loss and error ahead would be the healthy M's; held-out loss and histogram, which read the widths "
-        "as they are meant, would be bad",
-    ),
-    "one width": (
-        "logsigma is set to 0, so that every width is 1",
-        "the histogram would have a hump in its middle, and both losses would stop a little below *stay as you are*",
-    ),
-    "memory emptied": (
-        "$h$ and $c$ are set to zero before every step",
-        "the histogram would be flat and the held-out loss below *stay as you are*; only further ahead would the "
-        "error be plainly larger than the healthy M's",
-    ),
-    "actions lost": (
-        "M is given zeros, whatever C does",
-        "losses, histogram and the next few steps would be the healthy M's; the error would grow faster after that",
-    ),
-}
-PATIENTS = {"A": "logsigma as logvar", "B": "off by one", "C": "noise drawn once"}
-
-
-def read_frames(name: str) -> np.ndarray:
-    """The frames that a patient or the `healthy` M predicts, or the `real` ones, at SHOWN: uint8 (N, 64, 64, 3)."""
-    strip = np.asarray(Image.open(FOLDER / f"m_{name}.png"))
-    return strip.reshape(64, len(SHOWN), 64, 3).swapaxes(0, 1)
+CLINIC = Clinic(
+    faults={  # what is wrong, and what it would show
+        "noise drawn once": (
+            "each frame's $z$ is drawn once and kept, not drawn anew for every batch",
+            "the held-out loss would fall at first, then turn round, while the training loss went on through the floor",
+        ),
+        "off by one": (
+            "M is taught $z_t$ from $z_t$ and the action, where $z_{t+1}$ was meant",
+            "the losses would part at once, far below the floor and far above all levels, and the "
+            "road would hardly move",
+        ),
+        "logsigma as logvar": (
+            "the loss in training takes $\\exp(\\mathrm{logsigma}/2)$ for the width",
+            "training loss and error ahead would be the healthy M's; held-out loss and histogram, "
+            "which read the widths as they are meant, would be bad",
+        ),
+        "one width": (
+            "logsigma is set to 0, so that every width is 1",
+            "the histogram would have a hump in its middle, and both losses would stop a little "
+            "below *stay as you are*",
+        ),
+        "memory emptied": (
+            "$h$ and $c$ are set to zero before every step",
+            "the histogram would be flat and the held-out loss below *stay as you are*; only "
+            "further ahead would the error be plainly larger than the healthy M's",
+        ),
+        "actions lost": (
+            "M is given zeros, whatever C does",
+            "losses, histogram and the next few steps would be the healthy M's; the error would grow faster after that",
+        ),
+    },
+    patients={"A": "logsigma as logvar", "B": "off by one", "C": "noise drawn once"},
+    maker="mdnrnns",
+    curves="ms.json",
+    picture="m_{}.png",
+)
 
 
 def draw_patients(axes: np.ndarray) -> None:
     """Fill axes (4, 4), a row for the healthy M and each patient: losses, calibration, error ahead, frames."""
-    found = read_json(FOLDER / "ms.json")
+    found, real = CLINIC.read_curves(), CLINIC.read_frames("real")
     for row, (name, curve) in zip(axes, found["curves"].items()):
         _draw_losses(row[0], curve, found["levels"])
         row[1].bar(np.arange(10) + 0.5, curve["calibration"], 0.9, color=COLOURS["M"], alpha=0.7)
         row[1].axhline(0.1, color=COLOURS["real"], ls="--", lw=1)
-        row[1].set(ylim=(0, 0.5), xlim=(0, 10), xticks=[0, 5, 10], xticklabels=["0", "0.5", "1"], yticks=[0, 0.1, 0.5])
+        row[1].set(
+            ylim=(0, 0.5),
+            xlim=(0, 10),
+            xticks=[0, 5, 10],
+            xticklabels=["0", "0.5", "1"],
+            yticks=[0, 0.1, 0.5],
+        )
         steps = np.arange(1, AHEAD + 1)
         row[2].plot(steps, curve["ahead"], color=COLOURS["M"], ls="-", label="M")
-        row[2].plot(steps, found["standing still"], color=COLOURS["real"], ls="--", lw=1, label="stay as you are")
+        row[2].plot(
+            steps,
+            found["standing still"],
+            color=COLOURS["real"],
+            ls="--",
+            lw=1,
+            label="stay as you are",
+        )
         row[2].set(ylim=(0, 2), xticks=[1, 5, 10, 15, 20], yticks=[0, 1, 2])
-        _draw_frames(row[3], name)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
+        road = np.concatenate([real, CLINIC.read_frames(name)])
+        draw_frames(row[3], road, rows=("came", "predicted"), columns=SHOWN)
+        row[3].tick_params(length=0)
         for ax in row:
-            ax.tick_params(labelbottom=name == list(found["curves"])[-1], labelsize=8)
+            ax.tick_params(labelsize=8)
     titles = (
         "loss, in nats for each latent",
         "truths in each tenth of F",
         "squared error",
         "the road",
     )
-    for ax, title in zip(axes[0], titles):
-        ax.set_title(title, loc="center", fontsize=9)
-    for ax, label in zip(axes[-1], ("training step", "F(z)", "steps ahead", "steps ahead")):
-        ax.set_xlabel(label, fontsize=9)
+    below = ("training step", "F(z)", "steps ahead", "steps ahead")
+    label_rows(axes, list(found["curves"]), titles, below)
     for ax, place in ((axes[0, 0], "upper right"), (axes[0, 2], "upper left")):
         ax.legend(fontsize=8, loc=place, ncols=2 if place == "upper right" else 1)
 
@@ -238,7 +263,10 @@ def _draw_losses(ax, curve: dict, levels: dict[str, float]) -> None:
     low, high = 0.2, 2.8
     for (name, level), style in zip(levels.items(), ("-.", ":")):
         ax.axhline(level, color="#888888", ls=style, lw=1, label=name)
-    for name, colour, style in (("training", COLOURS["M"], "-"), ("held out", COLOURS["dream"], "--")):
+    for name, colour, style in (
+        ("training", COLOURS["M"], "-"),
+        ("held out", COLOURS["dream"], "--"),
+    ):
         ax.plot(curve["step"], curve[name], color=colour, ls=style, label=name)
         last = curve[name][-1]
         if not low < last < high:
@@ -248,37 +276,16 @@ def _draw_losses(ax, curve: dict, levels: dict[str, float]) -> None:
     ax.set(ylim=(low, high), xlim=(0, curve["step"][-1]), yticks=[1, 2])
 
 
-def _draw_frames(ax, name: str) -> None:
-    edge = ((0, 0), (2, 2), (2, 2), (0, 0))
-    rows = [np.concatenate(np.pad(read_frames(one), edge, constant_values=255), axis=1) for one in ("real", name)]
-    ax.imshow(np.concatenate(rows))
-    ax.set(
-        yticks=[34, 102], yticklabels=["came", "predicted"], xticks=68 * np.arange(len(SHOWN)) + 34, xticklabels=SHOWN
-    )
-    ax.spines[:].set_visible(False)
-    ax.grid(False)
-    ax.tick_params(length=0)
-
-
-def _check_prediction_diagnosis(function) -> None:
-    expect_diagnosis(function(), PATIENTS, FAULTS)
-
-
-FAULT_LIST = "\n".join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.items())
-
-
 @exercise(
     notebook="04_mdn_rnn",
     minutes=15,
-    task=f"""Three Ms in the **clinic** above were trained as the healthy one was, but for one fault each. All are
+    task=CLINIC.task("""\
+Three Ms in the **clinic** above were trained as the healthy one was, but for one fault each. All are
 judged by the same right code, on drives that none of them saw: a fault in the data or in the loss of the training is
-gone there, one in what M itself reads or puts out stays. Name each fault; choose among:
-{FAULT_LIST}
-
-Before you answer, say for each patient which *one* observation speaks for your choice and which fault it rules out.""",
+gone there, one in what M itself reads or puts out stays. Name each fault; choose among:"""),
     hint="""The three histograms look alike: all three Ms are too sure. So ask *why* each is. Does it do too well on
 what it trains on? From which step on? Does it still know where the road goes?""",
-    check=_check_prediction_diagnosis,
+    check=CLINIC.check,
 )
 def prediction_diagnosis():
     """The fault of each patient: a dict from patient to fault."""

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from wmlib.exercises import exercise, expect_diagnosis
+from wmlib.exercises import exercise
+from wmlib.exercises.clinic import Clinic, label_rows
 from wmlib.plots import COLOURS
 
 
@@ -86,7 +87,9 @@ def _chi(N: int) -> float:
     return math.sqrt(2) * math.exp(math.lgamma((N + 1) / 2) - math.lgamma(N / 2))
 
 
-def _controlled(path, step_size, move, covariance, mueff, c, damping, **how) -> tuple[np.ndarray, float]:
+def _controlled(
+    path, step_size, move, covariance, mueff, c, damping, **how
+) -> tuple[np.ndarray, float]:
     """The right answer, or with `how` one that is wrong in one place."""
     N = len(path)
     counted = _root(covariance, how.get("power", -0.5)) @ move / how.get("unit", step_size)
@@ -104,23 +107,31 @@ def _check_step_control(function) -> None:
         given = path, 0.4, move, covariance, 3.2, 0.3, 1.4
         before = path.copy(), move.copy(), covariance.copy()
         found = function(*given)
-        assert isinstance(found, tuple) and len(found) == 2, "expected two things, the new path and the new step size"
+        assert isinstance(found, tuple) and len(found) == 2, (
+            "expected two things, the new path and the new step size"
+        )
         _expect_array(found[0], (N,), "the new path")
         assert np.ndim(found[1]) == 0, "expected one number for the step size"
-        assert all(map(np.array_equal, before, (path, move, covariance))), "what was given is changed; work on copies"
+        assert all(map(np.array_equal, before, (path, move, covariance))), (
+            "what was given is changed; work on copies"
+        )
         for said, how in _WRONG_PATHS.items():
             wrong, _ = _controlled(*given, **how)
             assert not np.allclose(found[0], wrong, atol=1e-6), said
         squares, axes = np.linalg.eigh(covariance)
         unturned = axes.T @ move / np.sqrt(squares) / 0.4
-        assert not np.allclose(found[0], 0.7 * path + math.sqrt(0.3 * 1.7 * 3.2) * unturned, atol=1e-6), (
+        assert not np.allclose(
+            found[0], 0.7 * path + math.sqrt(0.3 * 1.7 * 3.2) * unturned, atol=1e-6
+        ), (
             "the move is turned and divided by the widths, but not turned back: whitening ends with B"
         )
         right, size = _controlled(*given)
         gap = np.abs(found[0] - right).max()
         assert gap < 1e-8, f"on a small example the path is off by up to {gap:.3f}"
         root_of_n = "the path's length is compared with the root of N; chance gives a little less"
-        old_path = "the old path's length decides; first the path, then its length, then the step size"
+        old_path = (
+            "the old path's length decides; first the path, then its length, then the step size"
+        )
         stale = {"stretch": float(np.linalg.norm(path)) / _chi(N) - 1}
         own = {root_of_n: {"length": math.sqrt(N)}, old_path: stale}
         for said, how in (_WRONG_SIZES | own).items():
@@ -177,33 +188,35 @@ def step_control(path, step_size, move, covariance, mueff, c, damping):
 # --- the clinic -----------------------------------------------------------------------------------------------------
 
 GENERATIONS, P = 60, 12
-FAULTS = {  # what is wrong, and what it would show
-    "ranks turned round": (
-        "the lowest fitness is taken for the best",
-        "the mean would run down the slopes, farther and farther, with a step size that grows",
-    ),
-    "control turned round": (
-        "a long path makes the step smaller, a short one larger",
-        "the step size would fall from the start, though the top is far, and the search would freeze where it is",
-    ),
-    "size kept": (
-        "the step size is never changed",
-        "the line on the right would be flat",
-    ),
-    "shape kept": (
-        "$\\Sigma$ is never changed",
-        "all ellipses would be round, and the way along the ridge slow",
-    ),
-    "noise": (
-        "fitness carries noise, and nothing is averaged",
-        "the curve would fall as the healthy one does, come to rest far above its end and tremble there",
-    ),
-    "no selection": (
-        "all candidates count equally, whatever their fitness",
-        "the mean would wander about its start, uphill as often as downhill",
-    ),
-}
-PATIENTS = {"A": "control turned round", "B": "noise", "C": "shape kept"}
+CLINIC = Clinic(
+    faults={  # what is wrong, and what it would show
+        "ranks turned round": (
+            "the lowest fitness is taken for the best",
+            "the mean would run down the slopes, farther and farther, with a step size that grows",
+        ),
+        "control turned round": (
+            "a long path makes the step smaller, a short one larger",
+            "the step size would fall from the start, though the top is far, and the search would freeze where it is",
+        ),
+        "size kept": (
+            "the step size is never changed",
+            "the line on the right would be flat",
+        ),
+        "shape kept": (
+            "$\\Sigma$ is never changed",
+            "all ellipses would be round, and the way along the ridge slow",
+        ),
+        "noise": (
+            "fitness carries noise, and nothing is averaged",
+            "the curve would fall as the healthy one does, come to rest far above its end and tremble there",
+        ),
+        "no selection": (
+            "all candidates count equally, whatever their fitness",
+            "the mean would wander about its start, uphill as often as downhill",
+        ),
+    },
+    patients={"A": "control turned round", "B": "noise", "C": "shape kept"},
+)
 AGES = np.array([[240, 212, 66], [0, 158, 115], [11, 47, 93]]) / 255  # early, middle, late
 
 
@@ -217,13 +230,25 @@ def searched(fault: str, generations: int = GENERATIONS) -> dict[str, np.ndarray
     rng, N, half = np.random.default_rng(2), 2, P // 2
     w = np.full(P, 1 / P) if fault == "no selection" else np.append(_weights(P), np.zeros(half))
     mueff = 1 / np.square(w).sum()
-    c, c_c, c_1 = (mueff + 2) / (N + mueff + 3), (4 + mueff / N) / (N + 4 + 2 * mueff / N), 2 / (3.3**2 + mueff)
+    c, c_c, c_1 = (
+        (mueff + 2) / (N + mueff + 3),
+        (4 + mueff / N) / (N + 4 + 2 * mueff / N),
+        2 / (3.3**2 + mueff),
+    )
     c_mu, kept = 2 * (mueff + 1 / mueff - 1.75) / (16 + mueff), []
-    mean, size, shape, path, path_c = np.array([-1.6, 1.6]), 0.25, np.eye(N), np.zeros(N), np.zeros(N)
+    mean, size, shape, path, path_c = (
+        np.array([-1.6, 1.6]),
+        0.25,
+        np.eye(N),
+        np.zeros(N),
+        np.zeros(N),
+    )
     for _ in range(generations):
         kept.append((mean, size**2 * shape, -height(mean), size))
         y = rng.standard_normal((P, N)) @ _root(shape, 0.5)
-        fitness = height(mean + size * y) + (0.3 * rng.standard_normal(P) if fault == "noise" else 0)
+        fitness = height(mean + size * y) + (
+            0.3 * rng.standard_normal(P) if fault == "noise" else 0
+        )
         y = y[np.argsort(fitness if fault == "ranks turned round" else -fitness)]
         step = w @ y
         sign = -1 if fault == "control turned round" else 1
@@ -241,46 +266,36 @@ def draw_patients(axes: np.ndarray) -> None:
     ground = -((-height(np.stack([x, y], axis=-1))) ** 0.4)
     turn, ages = np.linspace(0, 2 * np.pi, 80), np.linspace(0, 1, GENERATIONS)
     inks = np.stack([np.interp(ages, (0, 0.5, 1), part) for part in AGES.T], axis=1)
-    for row, (name, fault) in zip(axes, {"healthy": "", **PATIENTS}.items()):
+    for row, fault in zip(axes, CLINIC.everyone.values()):
         film = searched(fault)
         row[0].contourf(x, y, ground, 16, cmap="Greys_r", vmin=1.7 * ground.min(), vmax=0)
         for ink, mean, covariance in zip(inks, film["mean"], film["covariance"]):
-            edge = mean[:, None] + 2 * _root(covariance, 0.5) @ np.stack([np.cos(turn), np.sin(turn)])
+            edge = mean[:, None] + 2 * _root(covariance, 0.5) @ np.stack(
+                [np.cos(turn), np.sin(turn)]
+            )
             row[0].plot(*edge, color=ink, ls="-", lw=1.2)
         row[0].plot(1, 1, "*", color=COLOURS["M"], markersize=12, markeredgecolor="white", zorder=5)
         row[0].set(xlim=(-2.1, 2.1), ylim=(-0.5, 2.6), xticks=[], yticks=[])
         row[0].grid(False)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
-        for ax, part, low in (
-            (row[1], "gap", 1e-9),
-            (row[2], "step_size", 1e-5),
+        for ax, part, low in zip(
+            row[1:], ("gap", "step_size"), (1e-9, 1e-5)
         ):  # what falls lower leaves the picture
             ax.plot(film[part], color=COLOURS["C"], ls="-")
             ax.set(yscale="log", ylim=(low, 10), xlim=(0, GENERATIONS))
-            ax.tick_params(labelbottom=name == list(PATIENTS)[-1], labelsize=8)
-    for ax, title in zip(axes[0], ("ellipses, early to late", "the mean, below the top", "step size")):
-        ax.set_title(title, loc="center", fontsize=10)
-    for ax in axes[-1, 1:]:
-        ax.set_xlabel("generation", fontsize=9)
-
-
-def _check_search_diagnosis(function) -> None:
-    expect_diagnosis(function(), PATIENTS, FAULTS)
-
-
-FAULT_LIST = "\n".join(f"- `{fault}`: {wrong}" for fault, (wrong, _) in FAULTS.items())
+            ax.tick_params(labelsize=8)
+    titles = ("ellipses, early to late", "the mean, below the top", "step size")
+    label_rows(axes, list(CLINIC.everyone), titles, ("", "generation", "generation"), title_size=10)
 
 
 @exercise(
     notebook="05_cma_es",
     minutes=12,
-    task=f"""Three searches in the **clinic** above have one fault each. Name it; choose among:
-{FAULT_LIST}
-
-Before you answer, say for each patient which *one* observation speaks for your choice and which fault it rules out.""",
+    task=CLINIC.task(
+        "Three searches in the **clinic** above have one fault each. Name it; choose among:"
+    ),
     hint="""First the ellipses: do they ever become long? Then the end of the curve: does it still fall, or is it at
 rest? If it rests: has the cloud any width left with which to go on?""",
-    check=_check_search_diagnosis,
+    check=CLINIC.check,
 )
 def search_diagnosis():
     """The fault of each patient: a dict from patient to fault."""

@@ -1,4 +1,4 @@
-"""Exercises of the notebook on V.
+"""Exercises of the notebook on V, and its clinic: short trainings with one fault each.
 
 Letters: B images, Z latents.
 """
@@ -10,13 +10,19 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from wmlib.exercises import exercise, expect_tensor
+from wmlib.exercises.clinic import Clinic
 
 
 def _check_kl_by_sampling(function) -> None:
-    mu, logvar = torch.tensor([[0.0, 1.5, -0.7], [0.3, 0.0, 2.0]]), torch.tensor([[0.0, -3.0, 1.0], [-1.0, -5.0, 0.5]])
+    mu, logvar = (
+        torch.tensor([[0.0, 1.5, -0.7], [0.3, 0.0, 2.0]]),
+        torch.tensor([[0.0, -3.0, 1.0], [-1.0, -5.0, 0.5]]),
+    )
     few = [function(mu, logvar, 1, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     expect_tensor(few[0], mu.shape)
-    assert not torch.equal(*few), "two generators give the same numbers: an estimate from one draw must scatter"
+    assert not torch.equal(*few), (
+        "two generators give the same numbers: an estimate from one draw must scatter"
+    )
     found = function(mu, logvar, 100_000, torch.Generator().manual_seed(0))
     exact = kl_divergence(Normal(mu, torch.exp(logvar / 2)), Normal(0.0, 1.0))
     assert not torch.allclose(found, -exact, atol=0.05), (
@@ -27,7 +33,9 @@ def _check_kl_by_sampling(function) -> None:
             "a width is taken from logvar wrongly: exp(logvar) is the variance, its root the standard deviation"
         )
     worst = (found - exact).abs().max().item()
-    assert worst < 0.05, f"with 100,000 draws it is still {worst:.2f} nats away from the closed form"
+    assert worst < 0.05, (
+        f"with 100,000 draws it is still {worst:.2f} nats away from the closed form"
+    )
 
 
 def _variance_for_width(mu: Tensor, logvar: Tensor) -> list[Tensor]:
@@ -36,7 +44,10 @@ def _variance_for_width(mu: Tensor, logvar: Tensor) -> list[Tensor]:
     drawn = mu.square() + variance.square()  # E[z^2] of draws that are exp(logvar) wide
     return [
         0.5 * (drawn - 1 - logvar),  # the draws alone, the squared noise in log q
-        0.5 * (drawn - variance - logvar),  # the draws alone, the squared distance over the variance in log q
+        0.5
+        * (
+            drawn - variance - logvar
+        ),  # the draws alone, the squared distance over the variance in log q
         0.5 * (drawn - 1 - 2 * logvar),  # draws and log q alike
         0.5 * (mu.square() + variance - 1 / variance - logvar),  # the fraction in log q alone
         0.5 * (mu.square() + variance - 1 / variance - 2 * logvar),  # all of log q
@@ -81,14 +92,22 @@ def _check_loss_with_floors(function) -> None:
     found = function(recon, x, mu, logvar, 0.5)
     expect_tensor(found, (), "one number")
     exact = kl_divergence(Normal(mu, torch.exp(logvar / 2)), Normal(0.0, 1.0))
-    pixels, error, floored = x[0].numel(), (recon - x).square().flatten(1).sum(dim=1), exact.clamp(min=0.5).sum(dim=1)
+    pixels, error, floored = (
+        x[0].numel(),
+        (recon - x).square().flatten(1).sum(dim=1),
+        exact.clamp(min=0.5).sum(dim=1),
+    )
     square = mu.square() + torch.exp(2 * logvar)  # as if exp(logvar) were the standard deviation
-    double, half_double = ((0.5 * (square - 1 - n * logvar)).clamp(min=0.5).sum(dim=1) for n in (2, 1))
+    double, half_double = (
+        (0.5 * (square - 1 - n * logvar)).clamp(min=0.5).sum(dim=1) for n in (2, 1)
+    )
     mistakes = {
         "the floor lies under the sum over latents: each latent needs its own": (
             error + exact.sum(dim=1).clamp(min=0.5 * mu.shape[1])
         ),
-        "the squared error is averaged over the pixels; it is to be summed over the image": error / pixels + floored,
+        "the squared error is averaged over the pixels; it is to be summed over the image": error
+        / pixels
+        + floored,
         "the floor isn't used: a latent below it is counted as it is": error + exact.sum(dim=1),
         "exp(logvar) is the variance, not the standard deviation": error + double,
         "exp(logvar) is the variance already; it is squared once more": error + half_double,
@@ -106,9 +125,13 @@ def _check_loss_with_floors(function) -> None:
     )
     low = torch.full((2, 4), 0.1, requires_grad=True)
     loss = function(recon[:2], x[:2], low, torch.zeros(2, 4), 0.5)
-    assert loss.requires_grad, "the loss has no gradient: it must stay a tensor all the way from mu and logvar"
+    assert loss.requires_grad, (
+        "the loss has no gradient: it must stay a tensor all the way from mu and logvar"
+    )
     loss.backward()
-    assert low.grad is not None and low.grad.abs().max() == 0, "a latent below its floor still has a gradient"
+    assert low.grad is not None and low.grad.abs().max() == 0, (
+        "a latent below its floor still has a gradient"
+    )
 
 
 @exercise(
@@ -127,3 +150,57 @@ def loss_with_floors(recon, x, mu, logvar, floor=0.5):
     squared_error = (recon - x).square().sum(dim=(1, 2, 3))  # (B,)
     kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar)  # (B, Z)
     return (squared_error + kl.clamp(min=floor).sum(dim=1)).mean()
+
+
+CLINIC = Clinic(
+    faults={  # what is wrong, and what it would show
+        "averaged error": (
+            "the squared error is averaged over the pixels beside a summed KL without a floor",
+            "the KL would fall to nothing and stay there, and every frame would be painted as the same average",
+        ),
+        "frames in order": (
+            "batches are taken from the episodes in the order of driving",
+            "the squared error would swing with the episodes, and V would paint what it saw last, whatever it is shown",
+        ),
+        "no noise": (
+            "the decoder gets mu itself, not a draw from q",
+            "the pictures from mu would be as good as ever, while noise of the width that q claims would ruin them",
+        ),
+        "no KL": (
+            "the loss is the squared error alone",
+            "the KL would climb far above the floor, since nothing holds it",
+        ),
+        "KL subtracted": (
+            "the KL has the wrong sign",
+            "the KL would grow without end, and the loss would fall below zero",
+        ),
+        "learning rate too high": (
+            "steps a hundred times too large",
+            "the curves would jump instead of falling, from the first steps on",
+        ),
+    },
+    patients={"A": "no noise", "B": "averaged error", "C": "frames in order"},
+    maker="vaes",
+    curves="curves.json",
+    picture="{}.png",
+)
+FLOORS = {
+    "floor 0": 0.0,
+    "floor 16": 0.5,
+    "floor 96": 3.0,
+}  # healthy Vs; nats, together and for each latent
+
+
+@exercise(
+    notebook="02_vae",
+    minutes=15,
+    task=CLINIC.task("""\
+Three Vs in the **clinic** above, each trained with one fault. Read curves and pictures, and name
+each fault. Choose among:"""),
+    hint="""What does each fault do to the KL? Three of the six can be told from that curve alone. For the others
+compare the row from $\\mu$ with the row from $z$, and look at the shape of the error's curve.""",
+    check=CLINIC.check,
+)
+def diagnosis():
+    """The fault of each patient: a dict from patient to fault."""
+    return {"A": "no noise", "B": "averaged error", "C": "frames in order"}
