@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import TINY
-from wmlib import checkpoint, cli, evolve, plots
+from wmlib import chain, checkpoint, cli, evolve, plots
 from wmlib.config import EVOLVE_SEEDS
 from wmlib.evolve import Search, horizon, race, rank_values, replay
 from wmlib.run import Run
@@ -179,20 +179,43 @@ def test_the_mean_that_scored_best_is_kept_at_the_end_even_after_a_stop_before_t
 ):
     monkeypatch.setattr(evolve, "_check_inputs", lambda run: None)
     monkeypatch.setattr(Run, "input_hashes", lambda run: {})
-    run = Run(tmp_path, TINY)
     scores = iter([[900.0, 100.0], [480.0, 490.0]])  # after generations 2 and 4
     monkeypatch.setattr(evolve, "score_mean", lambda *args: next(scores))
-    for done, _ in evolve.evolve(run):
+    run, keep = Run(tmp_path, TINY), evolve._save_best
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evolve, "_save_best", stop)
+    search = evolve.evolve(run)
+    for _ in range(3):
+        next(search)
         params = checkpoint.load_weights(tmp_path / "controller")["params"].numpy()
         assert params == pytest.approx(replay(run).mean, abs=1e-6)
-        if done == 4:  # stopped before the end is tidied up
-            break
+    with pytest.raises(KeyboardInterrupt):
+        next(search)
+    assert not chain.is_done(run, "evolve")
+    monkeypatch.setattr(evolve, "_save_best", keep)
     for _ in range(2):
         assert list(evolve.evolve(run)) == []
+        assert chain.is_done(run, "evolve")
         meta = checkpoint.read_json(tmp_path / "controller" / "meta.json")
         assert (meta["generation"], meta["chosen"]) == (4, 2)
         params = checkpoint.load_weights(tmp_path / "controller")["params"].numpy()
         assert params == pytest.approx(replay(run, 2).mean, abs=1e-6)
+
+
+def test_a_search_whose_last_generation_is_seen_is_done_with_its_best_mean(
+    scored, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evolve, "_check_inputs", lambda run: None)
+    monkeypatch.setattr(Run, "input_hashes", lambda run: {})
+    scores = iter([[900.0], [480.0]])
+    monkeypatch.setattr(evolve, "score_mean", lambda *args: next(scores))
+    run = Run(tmp_path, TINY)
+    done = [(chain.is_done(run, "evolve"), number) for number, _ in evolve.evolve(run)]
+    assert done == [(False, 1), (False, 2), (False, 3), (True, 4)]
+    assert checkpoint.read_json(tmp_path / "controller" / "meta.json")["chosen"] == 2
 
 
 def test_a_generation_without_a_single_number_stops_with_one_line(tmp_path, monkeypatch):
@@ -214,6 +237,17 @@ def test_progress_bar_and_plot_take_a_null_for_no_number():
     _, ax = plt.subplots()
     plots.plot_evolution(ax, rows)
     assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0]
+
+
+def test_an_older_log_that_says_rounds_for_rungs_replays_as_it_did(tmp_path):
+    run = Run(tmp_path, RACING)
+    search = Search(RACING.evolve, 63, TINY.seed)
+    candidates, climbed = search.ask(), np.arange(9) % 3
+    search.tell(candidates, rank_values(candidates[:, 0], climbed))
+    row = {"generation": 0, "fitness": candidates[:, 0].tolist(), "rounds": climbed.tolist()}
+    line = json.dumps(row | {"mean_norm": float(np.linalg.norm(search.mean))}) + "\n"
+    checkpoint.write_atomically(run.part("controller") / "generations.jsonl", line.encode())
+    assert np.array_equal(replay(run).mean, search.mean)
 
 
 def test_an_older_log_without_rungs_replays_as_it_did(tmp_path):
