@@ -34,7 +34,9 @@ class Scrubber(Posted, anywidget.AnyWidget):
 
     @torch.inference_mode()
     def __init__(self, agent: Agent, episode: Episode, poster: plots.Picture | None = None):
-        """agent: with an M; episode: fresh (then its own z and first memory count) or stored; poster: else a strip of it.
+        """agent: with an M; poster: else a strip of the episode.
+
+        episode: fresh, then its own z and first memory count, or a stored one.
 
         Raises ValueError for an agent without M.
         """
