@@ -129,9 +129,8 @@ def test_a_stage_without_its_input_names_the_command_to_run(capfd, run, stage, t
 
 def test_half_a_collection_is_not_trained_on(capfd, run):
     EpisodeStore(run / "episodes").path(5).unlink()
-    assert "whole of collect" in complaint(
-        capfd, "train-vae", "--preset", "tiny", "--run", str(run)
-    )
+    line = complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+    assert "whole of collect" in line
 
 
 def test_a_damaged_episode_is_named(capfd, run):
@@ -204,12 +203,9 @@ def test_a_run_of_a_newer_version_names_the_entry_that_is_not_known(capfd, run):
     assert str(run / "config.json") in line and "git pull" in line
 
 
-def test_without_a_preset_a_run_goes_on_by_its_own_configuration(capfd, run):
+def test_without_a_preset_a_run_goes_on_by_its_own_configuration(run):
     assert cli.main(["train-vae", "--run", str(run)]) == 0
     assert load_config(run) == tiny.TINY
-    assert "preset: tiny != quick" in complaint(
-        capfd, "train-vae", "--preset", "quick", "--run", str(run)
-    )
 
 
 def test_without_a_preset_a_new_run_is_a_quick_one(capfd, tmp_path):
@@ -225,9 +221,8 @@ def test_a_run_of_an_older_version_goes_on(run):
 
 
 def test_an_agent_that_is_not_there(capfd, tmp_path):
-    assert "no config.json" in complaint(
-        capfd, "evaluate", "--agent", str(tmp_path), "--episodes", "1"
-    )
+    line = complaint(capfd, "evaluate", "--agent", str(tmp_path), "--episodes", "1")
+    assert "no config.json" in line
 
 
 def test_tracks_that_a_stage_trains_on_are_refused(capfd, run):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from wmlib import data
 from tests.tiny import TINY
+from wmlib import data
 from wmlib.checkpoint import save_weights
 from wmlib.data import (
     EncodedEpisode,

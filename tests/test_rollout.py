@@ -111,9 +111,7 @@ def test_a_real_episode_is_recorded_with_what_v_m_and_the_game_made_of_it():
     found = record(env, agent, 3, policy_seed=5)
     (episode,) = episodes(VectorEnv(CAR_RACING.make, 1, 9), agent, [3], 5)
     assert len(found) == 9 and found.seed == 3 and found.pictures is None
-    assert np.array_equal(found.obs, episode.obs) and np.array_equal(
-        found.action, episode.action
-    )
+    assert np.array_equal(found.obs, episode.obs) and np.array_equal(found.action, episode.action)
     mu, logvar = encode_frames(agent.vae, found.obs[:-1])
     np.testing.assert_allclose(found.mu, mu, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.logvar, logvar, rtol=1e-3, atol=1e-4)
@@ -155,9 +153,7 @@ def test_a_dreamt_episode_is_recorded_too():
 
 def test_recorded_episodes_end_each_at_its_own_step():
     for found, T in zip(record_all(vector(), Script(), SEEDS), LENGTHS, strict=True):
-        assert (
-            len(found.obs) == T + 1 and len(found) == len(found.reward) == T and found.z is None
-        )
+        assert len(found.obs) == T + 1 and len(found) == len(found.reward) == T and found.z is None
 
 
 def test_recording_changes_nothing_about_an_episode():

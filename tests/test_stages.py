@@ -256,7 +256,9 @@ def test_a_stalled_episode_is_charged_for_the_steps_it_did_not_take(whole_run):
     standing = torch.zeros(1, 63).numpy()
     standing[0, -2:] = (-9, 9)  # no gas, full brake
     settings = replace(TINY.evolve, max_steps=1000, patience=20)
-    scores = scoring.score_block(open_run(whole_run["whole"]), settings, standing, [EVOLVE_SEEDS.start], (1,))
+    scores = scoring.score_block(
+        open_run(whole_run["whole"]), settings, standing, [EVOLVE_SEEDS.start], (1,)
+    )
     tiles = scores[0, 0] + 0.1 * 1000  # what the first tiles paid
     assert 0 <= tiles < 30
 

@@ -61,9 +61,10 @@ def require(run: Run, stage: str) -> None:
     needed = needs(run, stage)
     for other, before in needed:
         if not is_done(other, before):
-            missing = f"{stage} needs the whole of {before} first"
-            command = other.command(before if other == run else "agent")
-            raise FileNotFoundError(f"{missing}; run {command}")
+            own = other == run
+            missing = f"{stage} needs the whole of {before}{'' if own else f' in {other.folder}'}"
+            command = other.command(before if own else "agent")
+            raise FileNotFoundError(f"{missing} first; run {command}")
     run.check_base({MAKES[before] for other, before in needed if other != run and before in MAKES})
 
 
