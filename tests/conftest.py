@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from browser import chromium, jupyter_home, jupyterlab, page  # noqa: F401
 
+from browser import chromium, jupyter_home, jupyterlab, page  # noqa: F401
 from wmlib import parallel
 
 

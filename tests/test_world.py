@@ -8,15 +8,16 @@ import torch
 
 from fakes import dreamers, tiny_models
 from tests.tiny import TINY
-from wmlib import world
+from wmlib import evolve, parallel, world
 from wmlib.agent import Agent, new_models
-from wmlib.checkpoint import save_weights
+from wmlib.checkpoint import save_weights, write_json
 from wmlib.config import DreamConfig, OutcomeConfig
+from wmlib.config_json import to_dict
 from wmlib.controller import Controller
 from wmlib.data import EncodedEpisode, Episode, EpisodeStore, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.rollout import record
-from wmlib.run import Run
+from wmlib.run import Run, claim_run
 from wmlib.world import Starts, draw_starts, kept_starts, open_world
 
 FIRST_Z = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
@@ -218,3 +219,30 @@ def test_damaged_places_are_refused(asleep):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ValueError, match="starts/weights.safetensors is truncated"):
         kept_starts(asleep)
+
+
+def test_a_kept_m_dreams_from_the_runs_own_episodes_too(asleep, tmp_path_factory, monkeypatch):
+    write_json(asleep.folder / "config.json", to_dict(asleep.config))
+    monkeypatch.setattr(parallel, "run", lambda function, jobs: (function(*job) for job in jobs))
+    monkeypatch.setattr(evolve, "_next_generation", lambda *args: 1 / 0)
+    dreams = replace(DREAMING.evolve.dream, begin="first")
+    config = replace(
+        DREAMING,
+        seed=9,
+        after=str(asleep.folder),
+        keeps=("vae", "mdnrnn"),
+        collect=replace(DREAMING.collect, episodes=2),
+        evolve=replace(DREAMING.evolve, dream=dreams),
+    )
+    run, rng = claim_run(tmp_path_factory.mktemp("own") / "run", config), np.random.default_rng(0)
+    for index in range(2):
+        obs = rng.integers(0, 256, (6, 64, 64, 3), np.uint8)
+        run.episodes.save(index, Episode(obs, np.zeros((5, 3)), np.zeros(5), False, index))
+    with pytest.raises(ZeroDivisionError):
+        next(evolve.evolve(run))
+    paths = run.latent_paths()
+    assert [path.parent for path in paths] == [run.folder / "latents"] * 2
+    codes = [load_episode(path, EncodedEpisode) for path in paths]
+    width = [np.exp(code.logvar[0] / 2) for code in codes]
+    away = kept_starts(run).z.numpy() - np.stack([code.mu[0] for code in codes])
+    assert (abs(away) < 5 * np.stack(width)).all()

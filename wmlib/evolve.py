@@ -121,7 +121,9 @@ def evolve(run: Run) -> Iterator[tuple[int, dict]]:
         else:  # a run whose meta.json names its last generation has its best mean
             _save_best(run, started)
         yield search.generation, row
-    _save_best(run, started)
+    kept = read_json(meta) if meta.exists() else {}
+    if kept.get("generation") != settings.generations or kept.get("chosen") != _best(run):
+        _save_best(run, started)
 
 
 def _next_generation(run: Run, search: Search) -> dict:
@@ -284,15 +286,16 @@ def _check_inputs(run: Run) -> None:
         raise ValueError(f"{other}; delete that folder or start another run")
 
 
+def _best(run: Run) -> int:
+    """After how many generations the mean scored best."""
+    rows = read_lines(run.part("controller") / "generations.jsonl")
+    scored = [row for row in rows if "selection" in row]
+    return max(scored, key=lambda row: np.mean(row["selection"]))["generation"] + 1
+
+
 def _save_best(run: Run, started: float) -> None:
     """Keep the mean that scored best, once all generations are done."""
-    folder = run.part("controller")
-    meta = folder / "meta.json"
-    scored = [row for row in read_lines(folder / "generations.jsonl") if "selection" in row]
-    best = max(scored, key=lambda row: np.mean(row["selection"]))["generation"] + 1
-    kept = read_json(meta) if meta.exists() else {}
-    if (kept.get("generation"), kept.get("chosen")) != (run.config.evolve.generations, best):
-        _save_mean(run, replay(run, best), run.config.evolve.generations, started)
+    _save_mean(run, replay(run, _best(run)), run.config.evolve.generations, started)
 
 
 def _save_mean(run: Run, search: Search, generation: int, started: float) -> None:
