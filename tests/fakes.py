@@ -65,3 +65,13 @@ def tiny_models(z_size: int = 4, hidden_size: int = 6, num_mixtures: int = 2) ->
     """V and M with random weights, the same ones every time."""
     torch.manual_seed(0)
     return VAE(z_size), MDNRNN(z_size, 3, hidden_size, num_mixtures)
+
+
+def dreamers(number=2, hidden_size=8):
+    """Ms of another size than the agent's, which expect the outcome and never an end."""
+    found = []
+    for seed in range(number):
+        torch.manual_seed(10 + seed)
+        found.append(MDNRNN(4, 3, hidden_size, 2, outcome=True))
+        torch.nn.init.constant_(found[-1].to_outcome[-1].bias, -9.0)
+    return found

@@ -9,14 +9,18 @@ import torch
 
 from fakes import tiny_models
 from wmlib import config
-from wmlib.agent import Agent, load_config, load_world_model, new_models
+from wmlib.agent import Agent, load_world_model, new_models
 from wmlib.checkpoint import save_weights
+from wmlib.config_json import to_dict
 from wmlib.controller import Controller
+from wmlib.envs.car_racing import CAR_RACING
+from wmlib.presets import PAPER, QUICK, V_ONLY
+from wmlib.run import load_config, open_run
 
 TINY = replace(
-    config.QUICK,
-    vae=replace(config.QUICK.vae, z_size=4),
-    mdnrnn=replace(config.QUICK.mdnrnn, hidden_size=6, num_mixtures=2),
+    QUICK,
+    vae=replace(QUICK.vae, z_size=4),
+    mdnrnn=replace(QUICK.mdnrnn, hidden_size=6, num_mixtures=2),
 )
 
 
@@ -35,7 +39,7 @@ def agent_of(params, noiseless=False):
     if noiseless:
         torch.nn.init.zeros_(vae.to_logvar.weight)
         torch.nn.init.constant_(vae.to_logvar.bias, -2000.0)
-    return Agent(vae, mdnrnn, Controller(10, 3), params)
+    return Agent(vae, mdnrnn, Controller(10, 3), params, CAR_RACING)
 
 
 def drive(agent, B, ticks=4, seed=5, active=None):
@@ -60,7 +64,7 @@ def folder(tmp_path):
 
 
 def keep_config(folder, values):
-    (folder / "config.json").write_text(json.dumps(config.to_dict(values)))
+    (folder / "config.json").write_text(json.dumps(to_dict(values)))
 
 
 def test_the_head_that_looks_ahead_is_for_training_and_no_part_of_the_agent(folder):
@@ -68,7 +72,7 @@ def test_the_head_that_looks_ahead_is_for_training_and_no_part_of_the_agent(fold
     trained = new_models(values)[1]
     save_weights(folder / "mdnrnn", trained.state_dict(), {})
     keep_config(folder, values)
-    loaded = load_world_model(folder).mdnrnn
+    loaded = load_world_model(open_run(folder)).mdnrnn
     assert set(trained.state_dict()) - set(loaded.state_dict()) == {
         "to_ahead.weight",
         "to_ahead.bias",
@@ -131,11 +135,10 @@ def test_one_tick_is_v_then_c_then_m():
 
 
 def test_without_m_c_sees_z_alone_and_nothing_is_remembered():
-    vae, _, controller = new_models(config.V_ONLY)
+    vae, _, controller = new_models(V_ONLY)
     assert controller.num_params == 99
-    agent = Agent(
-        vae, None, controller, torch.randn(99, generator=torch.Generator().manual_seed(0))
-    )
+    params = torch.randn(99, generator=torch.Generator().manual_seed(0))
+    agent = Agent(vae, None, controller, params, CAR_RACING, reads="z")
     _, state = agent.act(frames(2), agent.initial_state(2, 0))
     action, after = agent.act(frames(2, 1), state)
     weight, bias = agent.params[0, :96].view(3, 32), agent.params[0, 96:]
@@ -218,7 +221,7 @@ def test_observations_of_another_number_than_the_states_are_refused():
 def test_a_loaded_agent_drives_as_the_one_that_was_kept(folder):
     torch.manual_seed(1)
     vae, mdnrnn, controller = new_models(TINY)
-    kept = Agent(vae, mdnrnn, controller, candidates(1))
+    kept = Agent(vae, mdnrnn, controller, candidates(1), CAR_RACING)
     assert np.array_equal(drive(Agent.load(folder), 2), drive(kept, 2))
 
 
@@ -232,7 +235,7 @@ def test_a_relative_path_is_read_from_the_repositorys_root(folder, monkeypatch):
 
 
 def test_a_world_model_alone_steers_straight_on_at_half_throttle(folder):
-    action = drive(load_world_model(folder), 2)
+    action = drive(load_world_model(open_run(folder)), 2)
     assert np.array_equal(action, np.broadcast_to(np.float32([0, 0.5, 0]), action.shape))
 
 
@@ -300,18 +303,12 @@ def test_a_config_comes_back_from_its_folder(folder):
     assert load_config(folder) == TINY
 
 
+def test_a_loaded_agent_says_who_drives(folder):
+    driver = json.loads((folder / "controller" / "meta.json").read_text())["weights_sha256"]
+    assert Agent.load(folder).driver == f"agent {driver[:12]}"
+
+
 def test_new_models_have_the_papers_sizes():
-    vae, mdnrnn, controller = new_models(config.PAPER)
-    assert (
-        vae.z_size,
-        mdnrnn.z_size,
-        mdnrnn.hidden_size,
-        mdnrnn.num_mixtures,
-        controller.num_params,
-    ) == (
-        32,
-        32,
-        256,
-        5,
-        867,
-    )
+    vae, mdnrnn, controller = new_models(PAPER)
+    sizes = (vae.z_size, mdnrnn.z_size, mdnrnn.hidden_size, mdnrnn.num_mixtures)
+    assert (*sizes, controller.num_params) == (32, 32, 256, 5, 867)

@@ -15,9 +15,9 @@ from torch.distributions import (
 )
 
 from bench import mdnrnn, predictions, rivals
-from wmlib.config import LAPTOP_M
 from wmlib.data import EncodedEpisode, EpisodeStore, Sequences, sequence_batches
 from wmlib.mdnrnn import MDNRNN, Mixture, mixture_nll
+from wmlib.presets import LAPTOP_M
 from wmlib.train import train_mdnrnn
 
 

@@ -14,11 +14,13 @@ import torch
 
 from tests import tiny
 from wmlib import checkpoint, cli, evaluate, parallel
-from wmlib.agent import Agent
-from wmlib.collect import TOGETHER
-from wmlib.config import EVALUATE_SEEDS, QUICK
-from wmlib.data import EpisodeStore, load_episode, open_latents
+from wmlib.agent import Agent, new_models
+from wmlib.collect import collect
+from wmlib.config import AGENT_BLOCK, EVALUATE_SEEDS
+from wmlib.data import EpisodeStore, load_episode
 from wmlib.envs.vector import VectorEnv
+from wmlib.presets import QUICK
+from wmlib.run import Run, load_config, open_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +45,8 @@ def short():
             patch.setattr(
                 module, "VectorEnv", lambda make, num_envs, max_steps: VectorEnv(make, num_envs, 60)
             )
-        patch.setattr(evaluate, "run", lambda function, jobs: (function(*job) for job in jobs))
+        here = SimpleNamespace(run=lambda function, jobs: (function(*job) for job in jobs))
+        patch.setattr(evaluate, "parallel", here)
         yield
 
 
@@ -103,19 +106,31 @@ def test_a_folder_that_is_no_run_is_left_alone(capfd, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stage, before",
-    [("train-vae", "collect"), ("train-mdnrnn", "train-vae"), ("evolve", "train-mdnrnn")],
+    "stage, there, before",
+    [
+        ("train-vae", [], "collect"),
+        ("train-mdnrnn", ["vae"], "collect"),
+        ("train-mdnrnn", ["episodes"], "train-vae"),
+        ("evolve", [], "train-vae"),
+        ("evolve", ["vae"], "train-mdnrnn"),
+    ],
 )
-def test_a_stage_without_its_input_names_the_command_to_run(capfd, tmp_path, stage, before):
-    line = complaint(capfd, stage, "--preset", "tiny", "--run", str(tmp_path / "run"))
-    assert f"python -m wmlib {before} --preset tiny" in line
+def test_a_stage_without_its_input_names_the_command_to_run(capfd, run, stage, there, before):
+    if "episodes" not in there:
+        shutil.rmtree(run / "episodes")
+    if "vae" in there:
+        checkpoint.save_weights(run / "vae", cli_models()[0].state_dict(), {})
+    made = sorted(run.rglob("*"))
+    line = complaint(capfd, stage, "--preset", "tiny", "--run", str(run))
+    assert f"{stage} needs the whole of {before} first" in line
+    assert f"run python -m wmlib {before} --preset tiny --run {run}" in line
+    assert sorted(run.rglob("*")) == made
 
 
 def test_half_a_collection_is_not_trained_on(capfd, run):
     EpisodeStore(run / "episodes").path(5).unlink()
-    assert "whole of collect" in complaint(
-        capfd, "train-vae", "--preset", "tiny", "--run", str(run)
-    )
+    line = complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
+    assert "whole of collect" in line
 
 
 def test_a_damaged_episode_is_named(capfd, run):
@@ -130,7 +145,7 @@ def test_a_damaged_episode_is_skipped_when_asked(run):
     path.write_bytes(path.read_bytes()[:-100])
     for stage in ("train-vae", "train-mdnrnn"):
         assert cli.main([stage, "--preset", "tiny", "--run", str(run), "--skip-damaged"]) == 0
-    encoded = [path.name for path in open_latents(run).paths()]
+    encoded = [path.name for path in open_run(run).latents.paths()]
     assert encoded == [
         other.name for other in EpisodeStore(run / "episodes").paths() if other != path
     ]
@@ -153,8 +168,6 @@ def test_spoilt_weights_are_refused(capfd, run, spoil):
 
 
 def cli_models(config=tiny.TINY):
-    from wmlib.agent import new_models
-
     return new_models(config)
 
 
@@ -187,6 +200,17 @@ def test_a_run_of_a_newer_version_names_the_entry_that_is_not_known(capfd, run):
     checkpoint.write_json(run / "config.json", values | {"dropout": 0.1})
     line = complaint(capfd, "train-vae", "--preset", "tiny", "--run", str(run))
     assert "another version" in line and "unknown entries: dropout" in line
+    assert str(run / "config.json") in line and "git pull" in line
+
+
+def test_without_a_preset_a_run_goes_on_by_its_own_configuration(run):
+    assert cli.main(["train-vae", "--run", str(run)]) == 0
+    assert load_config(run) == tiny.TINY
+
+
+def test_without_a_preset_a_new_run_is_a_quick_one(capfd, tmp_path):
+    line = complaint(capfd, "train-vae", "--run", str(tmp_path / "run"))
+    assert "collect --preset quick" in line and load_config(tmp_path / "run") == QUICK
 
 
 def test_a_run_of_an_older_version_goes_on(run):
@@ -197,9 +221,8 @@ def test_a_run_of_an_older_version_goes_on(run):
 
 
 def test_an_agent_that_is_not_there(capfd, tmp_path):
-    assert "no config.json" in complaint(
-        capfd, "evaluate", "--agent", str(tmp_path), "--episodes", "1"
-    )
+    line = complaint(capfd, "evaluate", "--agent", str(tmp_path), "--episodes", "1")
+    assert "no config.json" in line
 
 
 def test_tracks_that_a_stage_trains_on_are_refused(capfd, run):
@@ -248,9 +271,9 @@ def test_the_whole_chain_ends_with_a_score_and_a_film(capfd, trained, monkeypatc
 
 def test_a_preset_without_m_goes_from_v_to_c(capfd, short, tmp_path):
     folder = tmp_path / "v_only"
-    assert "has no M" in complaint(
-        capfd, "train-mdnrnn", "--preset", "tiny-v-only", "--run", str(folder)
-    )
+    line = complaint(capfd, "train-mdnrnn", "--preset", "tiny-v-only", "--run", str(folder))
+    assert "train-mdnrnn has nothing to make there" in line
+    assert line.endswith("are collect, train-vae, evolve")
     assert cli.main(["agent", "--preset", "tiny-v-only", "--run", str(folder)]) == 0
     assert not (folder / "mdnrnn").exists()
     assert set(checkpoint.read_json(folder / "evaluate.json")["weights_sha256"]) == {
@@ -259,39 +282,37 @@ def test_a_preset_without_m_goes_from_v_to_c(capfd, short, tmp_path):
     }
 
 
-def test_the_first_rounds_agent_drives_behind_the_random_policy(
-    capfd, trained, tmp_path, monkeypatch
-):
-    second = replace(tiny.TINY.collect, first_round="tiny", agent_episodes=TOGETHER + 1)
-    monkeypatch.setitem(cli.PRESETS, "second", replace(tiny.TINY, preset="second", collect=second))
+def test_the_bases_agent_drives_behind_the_random_policy(capfd, trained, tmp_path, monkeypatch):
+    settings = replace(tiny.TINY.collect, agent_episodes=AGENT_BLOCK + 1)
+    second = replace(tiny.TINY, preset="second", seed=4, after="tiny", collect=settings)
+    monkeypatch.setitem(cli.PRESETS, "second", second)
     folder, count = tmp_path / "second", tiny.TINY.collect.episodes
-    collect = ["collect", "--preset", "second", "--run", str(folder)]
-    assert f"run python -m wmlib agent --preset tiny --run {folder / 'first'}" in complaint(
-        capfd, *collect
-    )
-    run = shutil.copytree(trained[0], folder / "first")
-    assert cli.main(collect) == 0
-    files = {path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()}
-    assert len(files) == count + TOGETHER + 1
-    assert all(
-        path.read_bytes() == files[path.name] for path in EpisodeStore(run / "episodes").paths()
-    )
-    agent, driven = (
-        Agent.load(folder / "first"),
-        load_episode(folder / "episodes" / f"{count:06d}.npz"),
-    )
-    noise = int(np.random.SeedSequence([tiny.TINY.seed, count]).generate_state(1)[0])
-    action, _ = agent.act(driven.obs[:1].repeat(TOGETHER, 0), agent.initial_state(TOGETHER, noise))
-    np.testing.assert_allclose(driven.action[0], action[0], rtol=1e-4, atol=1e-5)
+    command = ["collect", "--preset", "second", "--run", str(folder)]
+    asked = f"run python -m wmlib agent --preset tiny --run {folder / 'tiny'}"
+    assert asked in complaint(capfd, *command)
+    shutil.rmtree(folder / "tiny")
+    shutil.copytree(trained[0], folder / "tiny")
+    assert cli.main(command) == 0
+    files = files_of(folder)
+    assert len(files) == count + AGENT_BLOCK + 1
+    alone = Run(tmp_path / "alone", replace(tiny.TINY, seed=4))
+    assert len(list(collect(alone))) == count
+    assert files_of(alone.folder).items() <= files.items()
+    agent = Agent.load(folder / "tiny")
+    episodes = [load_episode(path) for path in open_run(folder).episode_paths()]
+    drivers = [episode.driver for episode in episodes]
+    assert drivers == ["brownian"] * count + [agent.driver] * (AGENT_BLOCK + 1)
+    noise = int(np.random.SeedSequence([4, count]).generate_state(1)[0])
+    state = agent.initial_state(AGENT_BLOCK, noise)
+    action, _ = agent.act(episodes[count].obs[:1].repeat(AGENT_BLOCK, 0), state)
+    np.testing.assert_allclose(episodes[count].action[0], action[0], rtol=1e-4, atol=1e-5)
     for index in (1, count + 2):  # what is lost is driven again, to the same bytes
-        (folder / "episodes" / f"{index:06d}.npz").unlink()
-    assert "whole of collect" in complaint(capfd, "train-vae", *collect[1:])
-    assert cli.main(collect) == 0
-    assert {
-        path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()
-    } == files
+        EpisodeStore(folder / "episodes").path(index).unlink()
+    assert "whole of collect" in complaint(capfd, "train-vae", *command[1:])
+    assert cli.main(command) == 0
+    assert files_of(folder) == files
 
 
-def test_half_a_second_round_is_refused():
-    with pytest.raises(ValueError, match="first_round and agent_episodes go together"):
-        replace(QUICK.collect, agent_episodes=3)
+def files_of(folder):
+    """The episodes that a run adds, byte for byte."""
+    return {path.name: path.read_bytes() for path in EpisodeStore(folder / "episodes").paths()}

@@ -11,6 +11,7 @@ import pytest
 from tests.tiny import TINY
 from wmlib import parallel
 from wmlib.collect import collect
+from wmlib.run import Run
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
@@ -19,7 +20,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 def local(tmp_path_factory) -> dict[str, bytes]:
     """The episodes that local processes collect."""
     folder = tmp_path_factory.mktemp("local")
-    list(collect(TINY, folder))
+    list(collect(Run(folder, TINY)))
     parallel.stop()
     return contents(folder)
 
@@ -38,7 +39,7 @@ def cluster(local):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in (folder / "episodes").iterdir()}
 
 
 def node_of(_) -> str:
@@ -58,9 +59,9 @@ def test_jobs_run_on_both_nodes_and_their_errors_reach_the_caller(cluster):
 
 
 def test_a_cluster_collects_the_same_episodes_and_a_lost_node_costs_none(cluster, local, tmp_path):
-    list(collect(TINY, tmp_path / "whole"))
+    list(collect(Run(tmp_path / "whole", TINY)))
     assert contents(tmp_path / "whole") == local
-    halved = collect(TINY, tmp_path / "halved")
+    halved = collect(Run(tmp_path / "halved", TINY))
     next(halved)
     cluster.remove_node(cluster.worker_nodes.copy().pop())
     assert [done for done, _ in halved] == list(range(2, TINY.collect.episodes + 1))

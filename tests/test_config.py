@@ -1,14 +1,15 @@
 """The hyperparameters: presets, their way through JSON, and the ranges of track seeds."""
 
 import json
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from wmlib import config
-from wmlib.config import PRESETS, QUICK
+from wmlib import config, presets
+from wmlib.config_json import _build, differences, from_dict, to_dict
+from wmlib.presets import PRESETS, QUICK, V_ONLY
 
 RANGES = {
     name: getattr(config, name)
@@ -18,7 +19,7 @@ RANGES = {
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_found_under_its_own_name(name):
-    assert config.get_preset(name).preset == name
+    assert presets.get_preset(name).preset == name
 
 
 def test_the_presets_are_quick_laptop_and_paper():
@@ -27,18 +28,18 @@ def test_the_presets_are_quick_laptop_and_paper():
 
 def test_an_unknown_preset_is_refused_with_the_list_of_those_there_are():
     with pytest.raises(ValueError, match="no preset 'fast'.*quick, laptop, paper"):
-        config.get_preset("fast")
+        presets.get_preset("fast")
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_comes_back_from_json_unchanged(name):
     preset = PRESETS[name]
-    assert config.from_dict(json.loads(json.dumps(config.to_dict(preset)))) == preset
+    assert from_dict(json.loads(json.dumps(to_dict(preset)))) == preset
 
 
-def test_rounds_of_halving_come_back_from_json_as_they_were():
+def test_rungs_of_halving_come_back_from_json_as_they_were():
     racing = replace(QUICK, evolve=replace(QUICK.evolve, halving=(2, 4)))
-    assert config.from_dict(json.loads(json.dumps(config.to_dict(racing)))) == racing
+    assert from_dict(json.loads(json.dumps(to_dict(racing)))) == racing
 
 
 def test_a_preset_cannot_be_changed_in_place():
@@ -47,22 +48,68 @@ def test_a_preset_cannot_be_changed_in_place():
 
 
 def test_an_older_run_loads_with_what_it_lacks_at_the_defaults():
-    values = config.to_dict(QUICK)
+    values = to_dict(QUICK)
     del values["task"], values["controller"], values["mdnrnn"]["outcome"]
-    del values["evolve"]["world"], values["evolve"]["temperature"]
-    assert config.from_dict(values) == QUICK
+    del values["evolve"]["world"], values["evolve"]["dream"], values["evolve"]["start"]
+    del values["after"], values["keeps"]
+    assert from_dict(values) == QUICK
 
 
 def test_an_older_run_without_m_had_a_controller_that_reads_z():
-    values = config.to_dict(config.V_ONLY)
+    values = to_dict(V_ONLY)
     del values["controller"]
-    assert config.from_dict(values) == config.V_ONLY
+    assert from_dict(values) == V_ONLY
+
+
+@pytest.mark.parametrize(
+    "older, newer", [(True, config.OutcomeConfig()), (False, None)], ids=["outcome", "none"]
+)
+def test_an_older_runs_outcome_and_temperature_are_read_as_they_were_meant(older, newer):
+    values = to_dict(dreaming() if older else QUICK)
+    values["mdnrnn"]["outcome"] = older
+    values["evolve"]["temperature"] = 1.3
+    del values["evolve"]["dream"]
+    found = from_dict(values)
+    assert found.mdnrnn.outcome == newer
+    assert found.evolve.dream == config.DreamConfig(temperature=1.3)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One of several in a Journey."""
+
+    town: str
+    days: int = 1
+
+
+@dataclass(frozen=True)
+class Journey:
+    """A configuration with a tuple of dataclasses, of which there is none yet."""
+
+    stops: tuple[Stop, ...]
+    numbers: tuple[int, ...] = ()
+
+
+def test_a_tuple_of_dataclasses_comes_back_from_json_as_one():
+    journey = Journey((Stop("Ulm"), Stop("Bern", 3)), (1, 2))
+    assert _build(Journey, json.loads(json.dumps(asdict(journey)))) == journey
+
+
+def test_an_unknown_entry_of_a_dataclass_in_a_tuple_is_named():
+    with pytest.raises(ValueError, match="another version: Stop has unknown entries: inn"):
+        _build(Journey, {"stops": [{"town": "Ulm", "inn": "Ox"}]})
 
 
 def test_an_older_runs_step_size_decayed_until_its_last_generation():
-    values = config.to_dict(QUICK)
+    values = to_dict(QUICK)
     del values["evolve"]["decay"]
-    assert config.from_dict(values).evolve.decay == QUICK.evolve.generations
+    assert from_dict(values).evolve.decay == QUICK.evolve.generations
+
+
+def dreaming():
+    """QUICK with an M that tells the outcome, and a C that learns in its dreams."""
+    mdnrnn = replace(QUICK.mdnrnn, outcome=config.OutcomeConfig())
+    return replace(QUICK, mdnrnn=mdnrnn, evolve=replace(QUICK.evolve, world="dream"))
 
 
 CONTRADICTIONS = {
@@ -94,9 +141,20 @@ CONTRADICTIONS = {
     "look_ahead is at least 2 and within sequence_length, got 65": lambda: replace(
         QUICK.mdnrnn, look_ahead=65
     ),
-    "each round of halving has 1 track or more": lambda: replace(QUICK.evolve, halving=(2, 0)),
+    "each rung of halving has 1 track or more": lambda: replace(QUICK.evolve, halving=(2, 0)),
     "no world 'mars'; choose real or dream": lambda: replace(QUICK.evolve, world="mars"),
-    "temperature must be a positive number": lambda: replace(QUICK.evolve, temperature=0.0),
+    "no start 'here'; choose zero or base": lambda: replace(QUICK.evolve, start="here"),
+    "hard tracks are some of those scouted": lambda: replace(QUICK.evolve, hard=9, scouted=8),
+    "temperature must be a positive number": lambda: config.DreamConfig(temperature=0.0),
+    "dreams begin at 'first' .* got 'last'": lambda: config.DreamConfig(begin="last"),
+    "dreams need 1 place to begin or more, got starts=0": lambda: config.DreamConfig(starts=0),
+    "dreamers are 0 or more, got -1": lambda: config.DreamConfig(dreamers=-1),
+    "dropout is a share from 0 to below 1, got 1": lambda: config.DreamConfig(dropout=1),
+    "trained 'with' M or 'after' it, got 'before'": lambda: config.OutcomeConfig("before"),
+    "odd numbers: .*steps=0": lambda: config.OutcomeConfig(steps=0),
+    "numbers of episodes are 0 or more, got .24, -1.": lambda: replace(
+        QUICK.collect, agent_episodes=-1
+    ),
     "no policy 'brown'; choose one of uniform": lambda: replace(QUICK.collect, policy="brown"),
     "C reads each of mu, z, h, c .* got reads='z q'": lambda: config.ControllerConfig("z q"),
     "C reads each of mu, z, h, c .* got reads='h h'": lambda: config.ControllerConfig("h h"),
@@ -104,8 +162,29 @@ CONTRADICTIONS = {
     "mu or z, .* not both": lambda: config.ControllerConfig("mu z"),
     "hidden_size=-1": lambda: config.ControllerConfig(hidden_size=-1),
     "C reads 'z h', but there is no M": lambda: replace(QUICK, mdnrnn=None),
-    "world='dream' needs an M with outcome=True": lambda: replace(
+    "world='dream' needs an M with an outcome": lambda: replace(
         QUICK, evolve=replace(QUICK.evolve, world="dream")
+    ),
+    "keeps some of episodes, vae, mdnrnn, got .'controller',": lambda: replace(
+        QUICK, after="first", keeps=("controller",)
+    ),
+    "need a run to go on from: name it in after": lambda: replace(QUICK, keeps=("vae",)),
+    "agent_episodes and start='base' need a run": lambda: replace(
+        QUICK, collect=replace(QUICK.collect, agent_episodes=3)
+    ),
+    "start='base' need a run to go on from": lambda: replace(
+        QUICK, evolve=replace(QUICK.evolve, start="base")
+    ),
+    "keep vae with mdnrnn": lambda: replace(QUICK, after="first", keeps=("mdnrnn",)),
+    "keeps an M and has none": lambda: replace(V_ONLY, keeps=("vae", "mdnrnn")),
+    "nothing to train on: collect episodes, or keep the base's": lambda: replace(
+        QUICK, after="first", collect=replace(QUICK.collect, episodes=0)
+    ),
+    "dreams begin at episodes: collect some, or keep the base's": lambda: replace(
+        dreaming(),
+        after="first",
+        keeps=("vae", "mdnrnn"),
+        collect=replace(QUICK.collect, episodes=0),
     ),
 }
 
@@ -117,55 +196,55 @@ def test_a_contradiction_is_refused_when_the_configuration_is_built(complaint, m
 
 
 def test_a_contradiction_in_a_file_is_refused_too():
-    values = config.to_dict(QUICK)
+    values = to_dict(QUICK)
     values["evolve"]["decay"] = None
     with pytest.raises(ValueError, match="sigma_end and decay go together"):
-        config.from_dict(values)
+        from_dict(values)
 
 
 def test_an_unknown_entry_is_named():
-    values = config.to_dict(QUICK)
+    values = to_dict(QUICK)
     values["vae"]["beta"] = 4
     with pytest.raises(ValueError, match="another version: VAEConfig has unknown entries: beta"):
-        config.from_dict(values)
+        from_dict(values)
 
 
 @pytest.mark.parametrize(
-    "stage, entry", [("controller", {"reads": 3}), ("evolve", {"temperature": "1"})]
+    "stage, entry", [("controller", {"reads": 3}), ("evolve", {"dream": {"temperature": "1"}})]
 )
 def test_an_entry_of_an_odd_type_is_a_value_error(stage, entry):
-    values = config.to_dict(QUICK)
+    values = to_dict(QUICK)
     values[stage] |= entry
     with pytest.raises(ValueError, match="another version: .* has an odd entry"):
-        config.from_dict(values)
+        from_dict(values)
 
 
 def test_a_missing_entry_is_named():
-    values = config.to_dict(QUICK)
+    values = to_dict(QUICK)
     del values["evolve"]["popsize"]
     with pytest.raises(ValueError, match="EvolveConfig has missing entries: popsize"):
-        config.from_dict(values)
+        from_dict(values)
 
 
 def test_a_missing_stage_is_named():
-    values = config.to_dict(QUICK)
+    values = to_dict(QUICK)
     del values["mdnrnn"]
     with pytest.raises(ValueError, match="Config.*mdnrnn"):
-        config.from_dict(values)
+        from_dict(values)
 
 
 def test_a_stage_that_is_no_object_is_a_value_error():
     with pytest.raises(ValueError, match="vae|VAEConfig"):
-        config.from_dict(config.to_dict(QUICK) | {"vae": 3})
+        from_dict(to_dict(QUICK) | {"vae": 3})
 
 
 def test_a_config_does_not_differ_from_itself():
-    assert config.differences(QUICK, QUICK) == []
+    assert differences(QUICK, QUICK) == []
 
 
 def test_differences_name_the_entry_and_both_values():
     other = replace(QUICK, seed=7, vae=replace(QUICK.vae, steps=9))
-    assert config.differences(QUICK, other) == [
+    assert differences(QUICK, other) == [
         "seed: 0 != 7",
         f"vae.steps: {QUICK.vae.steps} != 9",
     ]

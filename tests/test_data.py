@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tiny import TINY
 from wmlib import data
-from wmlib.checkpoint import read_json, save_weights
+from wmlib.checkpoint import save_weights
 from wmlib.data import (
     EncodedEpisode,
     Episode,
@@ -15,9 +16,9 @@ from wmlib.data import (
     frame_batches,
     load_episode,
     load_episodes,
-    open_latents,
     sequence_batches,
-)  # fmt: skip
+)
+from wmlib.run import Run
 
 
 def episode(T=6, mark=0, seed=3, terminated=True, noise=False):
@@ -36,6 +37,11 @@ def episode(T=6, mark=0, seed=3, terminated=True, noise=False):
         terminated,
         seed,
     )
+
+
+def stored(episode):
+    """What a file keeps of an episode, by name."""
+    return {name: getattr(episode, name) for name in data.STORED[Episode]}
 
 
 def store_of(folder, *lengths):
@@ -158,14 +164,14 @@ def test_an_archive_without_an_entry_is_named(tmp_path):
 
 def test_entries_that_do_not_fit_together_are_named(tmp_path):
     path = tmp_path / "000000.npz"
-    np.savez(path, **vars(episode(T=3)) | {"reward": np.zeros(2, np.float32)})
+    np.savez(path, **stored(episode(T=3)) | {"reward": np.zeros(2, np.float32)})
     with pytest.raises(ValueError, match="000000.npz"):
         load_episode(path)
 
 
 def test_a_pickled_array_is_refused(tmp_path):
     path = tmp_path / "000000.npz"
-    np.savez(path, **vars(episode(T=3)) | {"obs": np.array([None, {}], object)})
+    np.savez(path, **stored(episode(T=3)) | {"obs": np.array([None, {}], object)})
     with pytest.raises(ValueError, match="000000.npz is no whole episode"):
         load_episode(path)
 
@@ -363,32 +369,69 @@ def test_an_empty_store_of_latents_says_what_to_run(tmp_path):
 
 def with_v(folder, value):
     save_weights(folder / "vae", {"weights": torch.full((2,), value)}, {})
-    return folder
+    return Run(folder, TINY)
+
+
+def with_latents(folder):
+    run = with_v(folder, 1.0)
+    run.bind_latents()
+    run.latents.save(0, encoded(3))
+    return run
 
 
 def test_latents_are_bound_to_the_v_that_made_them(tmp_path):
-    open_latents(with_v(tmp_path, 1.0)).save(0, encoded(3))
-    assert len(open_latents(tmp_path).paths()) == 1
+    run = with_latents(tmp_path)
+    assert len(run.latents.paths()) == 1
     with_v(tmp_path, 2.0)
-    with pytest.raises(
-        ValueError, match=f"{tmp_path / 'latents'} belongs to another V.*train-mdnrnn again"
-    ):
-        open_latents(tmp_path)
+    odd = f"{tmp_path / 'latents'} belongs to another V.*{run.command('train-mdnrnn')} again"
+    with pytest.raises(ValueError, match=odd):
+        _ = run.latents
 
 
 def test_an_m_of_another_v_is_refused_where_its_latents_are_gone(tmp_path):
-    open_latents(with_v(tmp_path, 1.0))
-    save_weights(tmp_path / "mdnrnn", {}, read_json(tmp_path / "latents" / "meta.json"))
-    (tmp_path / "latents" / "meta.json").unlink()
-    open_latents(tmp_path)
-    (tmp_path / "latents" / "meta.json").unlink()
+    run = with_v(tmp_path, 1.0)
+    save_weights(tmp_path / "mdnrnn", {}, {"vae_sha256": run.weights_hash("vae")})
+    run.check_memory()
     with_v(tmp_path, 2.0)
-    with pytest.raises(ValueError, match="mdnrnn belongs to another V"):
-        open_latents(tmp_path)
+    with pytest.raises(ValueError, match="mdnrnn belongs to another V.*train-mdnrnn"):
+        run.check_memory()
+
+
+def test_an_older_m_that_does_not_say_whose_codes_it_knows_is_taken(tmp_path):
+    run = with_v(tmp_path, 1.0)
+    save_weights(tmp_path / "mdnrnn", {}, {})
+    run.check_memory()
 
 
 def test_latents_of_nobody_knows_which_v_are_refused(tmp_path):
-    open_latents(with_v(tmp_path, 1.0)).save(0, encoded(3))
+    run = with_latents(tmp_path)
     (tmp_path / "latents" / "meta.json").unlink()
     with pytest.raises(ValueError, match="another V"):
-        open_latents(tmp_path)
+        _ = run.latents
+
+
+def test_to_look_at_latents_makes_nothing(tmp_path):
+    run = with_v(tmp_path, 1.0)
+    assert run.latents.find() == [] and not (tmp_path / "latents").exists()
+
+
+def test_an_episode_says_who_drove_it_and_an_older_file_that_nobody_knows(tmp_path):
+    store = EpisodeStore(tmp_path)
+    kept = episode(T=2)
+    kept.driver = "brownian"
+    store.save(0, kept)
+    assert load_episode(store.path(0)).driver == "brownian"
+    older = {name: value for name, value in stored(kept).items() if name != "driver"}
+    np.savez(store.path(1), **older)
+    assert load_episode(store.path(1)).driver == ""
+
+
+def test_what_only_pictures_need_is_not_stored(tmp_path):
+    store = EpisodeStore(tmp_path)
+    kept = episode(T=2)
+    kept.z, kept.telemetry = np.zeros((2, 4)), {"speed": np.zeros(3)}
+    store.save(0, kept)
+    with np.load(store.path(0)) as file:
+        assert set(file) == set(data.STORED[Episode])
+    found = load_episode(store.path(0))
+    assert found.z is None and found.telemetry == {}

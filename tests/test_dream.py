@@ -9,8 +9,8 @@ import torch
 from fakes import tiny_models
 from wmlib.agent import Agent
 from wmlib.controller import Controller
-from wmlib.data import EncodedEpisode, EpisodeStore, load_episode
 from wmlib.dream import DreamEnv, DreamPolicy
+from wmlib.envs.car_racing import CAR_RACING
 from wmlib.mdnrnn import MDNRNN, Mixture, place_noise
 from wmlib.rollout import episodes, returns, rollout
 from wmlib.vae import VAE, to_uint8
@@ -19,7 +19,7 @@ FIRST_Z = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 
 
 def dream(num_envs=3, first_z=FIRST_Z, **settings):
-    return DreamEnv(*tiny_models(), first_z, num_envs, **settings)
+    return DreamEnv(*tiny_models(), first_z, num_envs, task=CAR_RACING, **settings)
 
 
 def scripted(steps, num_envs=3):
@@ -39,7 +39,7 @@ def pilot(seed=0, reads="z h"):
     vae, mdnrnn = tiny_models()
     controller = Controller(4 + 6 * (len(reads.split()) - 1), 3)
     params = torch.randn(controller.num_params, generator=torch.Generator().manual_seed(seed))
-    return Agent(vae, mdnrnn, controller, params, reads=reads)
+    return Agent(vae, mdnrnn, controller, params, CAR_RACING, reads)
 
 
 def test_the_same_seed_gives_the_same_dream():
@@ -135,7 +135,7 @@ def test_the_state_is_zero_when_a_dream_begins():
     assert [part.eq(0).all(1).tolist() for part in env.state] == [[True, False, True]] * 2
 
 
-def test_a_dream_may_begin_with_the_memory_of_a_drive():
+def test_a_dream_may_begin_with_the_memory_of_an_episode():
     drive = dream(1)
     before = run(drive, 5, steps=4)[-1]
     memory = drive.state
@@ -261,7 +261,7 @@ def foreseeing(reward_bias=0.0, end_bias=0.0, max_steps=6):
     vae, mdnrnn = VAE(4), MDNRNN(4, 3, 6, 2, outcome=True)
     with torch.no_grad():
         mdnrnn.to_outcome[-1].bias += torch.tensor([reward_bias, end_bias])
-    return DreamEnv(vae, mdnrnn, FIRST_Z, 3, max_steps=max_steps)
+    return DreamEnv(vae, mdnrnn, FIRST_Z, 3, task=CAR_RACING, max_steps=max_steps)
 
 
 def test_a_step_pays_the_reward_that_m_expects_of_it():
@@ -301,70 +301,12 @@ def test_an_end_at_the_limit_is_a_termination_alone():
     assert terminated.all() and not truncated.any()
 
 
-def test_dreams_begin_where_the_stored_episodes_do(tmp_path):
-    store = EpisodeStore(tmp_path, EncodedEpisode)
-    for index in range(3):
-        mu = np.full((3, 4), index, np.float32)
-        store.save(
-            index,
-            EncodedEpisode(
-                mu, mu - 9, np.zeros((2, 3), np.float32), np.zeros(2, np.float32), False
-            ),
-        )
-    reads_z, reads_mu = pilot(), pilot(reads="mu h")
-    env = DreamEnv.from_store(reads_mu, store, num_envs=40, temperature=0.5, max_steps=7)
-    assert (env.temperature, env.max_steps, env.num_envs) == (0.5, 7, 40)
-    assert set(env.reset(seed=0)[0].ravel().tolist()) == {0, 1, 2}
-    around = DreamEnv.from_store(reads_z, store).first_z.numpy() - np.arange(3)[:, None]
-    assert around.all() and (abs(around) < 5 * np.exp((np.arange(3)[:, None] - 9) / 2)).all()
-
-
-def stored(tmp_path, lengths=(6, 9)):
-    """A store of encoded episodes with other codes at every step."""
-    rng, store = np.random.default_rng(3), EpisodeStore(tmp_path, EncodedEpisode)
-    for index, T in enumerate(lengths):
-        mu, logvar = rng.standard_normal((2, T + 1, 4)).astype(np.float32)
-        store.save(
-            index, EncodedEpisode(mu, logvar, scripted(T, 1)[:, 0], np.zeros(T, np.float32), False)
-        )
-    return store
-
-
-def test_dreams_may_begin_anywhere_with_the_memory_of_what_came_before(tmp_path):
-    store, agent = stored(tmp_path), pilot(reads="mu h")
-    env = DreamEnv.from_store(agent, store, anywhere=True)
-    for place, path in enumerate(store.paths()):
-        episode, state = load_episode(path, EncodedEpisode), agent.mdnrnn.initial_state(1)
-        (t,) = np.flatnonzero((episode.mu == env.first_z[place].numpy()).all(axis=1))
-        assert 0 < t < len(episode)
-        for z, action in zip(episode.mu[:t], episode.action[:t]):
-            with torch.no_grad():
-                _, state = agent.mdnrnn.memory(
-                    torch.from_numpy(z)[None, None], torch.from_numpy(action)[None, None], state
-                )
-        for part, expected in zip(env.first_state, state):
-            torch.testing.assert_close(part[place], expected[0])
-
-
-def test_latents_of_another_size_are_refused(tmp_path):
-    agent = Agent(*tiny_models(5), Controller(11, 3), torch.zeros(36))
-    with pytest.raises(ValueError, match="000000.npz has 4 latents, V has 5"):
-        DreamEnv.from_store(agent, stored(tmp_path))
-
-
 def test_the_place_to_begin_may_be_chosen():
     env = dream()
     assert np.array_equal(env.reset(seed=0, options={"start": [4, 0, 2]})[0], FIRST_Z[[4, 0, 2]])
     for wrong in ([5, 0, 0], [0, 0], [-1, 0, 0], ["a", "b", "c"]):
         with pytest.raises(ValueError, match="start must be 3 of the places 0 to 4"):
             env.reset(seed=0, options={"start": wrong})
-
-
-def test_an_agent_without_m_cannot_dream(tmp_path):
-    vae, _ = tiny_models()
-    agent = Agent(vae, None, Controller(4, 3), torch.zeros(15), reads="z")
-    with pytest.raises(ValueError, match="without M can't dream"):
-        DreamEnv.from_store(agent, EpisodeStore(tmp_path, EncodedEpisode))
 
 
 def test_a_finished_dream_keeps_its_state():
@@ -392,16 +334,17 @@ def test_render_decodes_the_present_z(num_envs):
 )
 def test_latent_sizes_that_do_not_agree_are_refused_with_all_three(vae, mdnrnn, width):
     with pytest.raises(ValueError, match=f"V has {vae} latents, M {mdnrnn} and first_z {width}"):
-        DreamEnv(VAE(vae), MDNRNN(mdnrnn, 3, 6, 2), np.zeros((2, width)))
+        DreamEnv(VAE(vae), MDNRNN(mdnrnn, 3, 6, 2), np.zeros((2, width)), task=CAR_RACING)
 
 
 def test_what_cannot_be_dreamt_is_refused_with_what_was_expected():
     vae, mdnrnn = tiny_models()
     with pytest.raises(ValueError, match="no place to begin.*N at least 1"):
-        DreamEnv(vae, mdnrnn, np.zeros((0, 4)))
+        DreamEnv(vae, mdnrnn, np.zeros((0, 4)), task=CAR_RACING)
     with pytest.raises(ValueError, match="M reads actions of 2 entries, the task car_racing has 3"):
-        DreamEnv(vae, MDNRNN(4, 2, 6, 2), FIRST_Z)
-    assert np.array_equal(DreamEnv(vae, mdnrnn, FIRST_Z.tolist()).first_z, FIRST_Z)
+        DreamEnv(vae, MDNRNN(4, 2, 6, 2), FIRST_Z, task=CAR_RACING)
+    env = DreamEnv(vae, mdnrnn, FIRST_Z.tolist(), task=CAR_RACING)
+    assert np.array_equal(env.first_z, FIRST_Z)
 
 
 def test_a_dream_that_leaves_the_numbers_says_so_and_does_not_blame_the_actions():
@@ -449,8 +392,8 @@ def test_neither_dream_nor_agent_changes_the_mode_or_the_layout_of_the_callers_m
     vae.train(training)
     mdnrnn.train(training)
     strides = [weights.stride() for weights in vae.parameters()]
-    Agent(vae, mdnrnn, Controller(10, 3), torch.zeros(33))
-    DreamEnv(vae, mdnrnn, FIRST_Z)
+    Agent(vae, mdnrnn, Controller(10, 3), torch.zeros(33), CAR_RACING)
+    DreamEnv(vae, mdnrnn, FIRST_Z, task=CAR_RACING)
     assert all(module.training is training for module in (*vae.modules(), *mdnrnn.modules()))
     assert [weights.stride() for weights in vae.parameters()] == strides
 

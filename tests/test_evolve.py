@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 
 from tests.tiny import TINY
-from wmlib import checkpoint, cli, evolve, plots
+from wmlib import chain, checkpoint, cli, evolve, plots
 from wmlib.config import EVOLVE_SEEDS
-from wmlib.evolve import Search, horizon, race, replay, standing
+from wmlib.evolve import Search, horizon, race, rank_values, replay
+from wmlib.run import Run
 
 RACING = replace(TINY, evolve=replace(TINY.evolve, halving=(1, 4)))
 
 
 @pytest.fixture
 def scored(monkeypatch):
-    """Candidates score their first parameter plus a tenth of the round on every track; what was asked for is noted."""
+    """Candidates score their first parameter plus a tenth of the rung on every track; what was asked for is noted."""
     asked = []
 
-    def score(config, folder, candidates, seeds, noise, number=0):
-        asked.append((candidates[:, 0].tolist(), seeds, config.evolve.max_steps, (noise, number)))
-        return np.repeat(candidates[:, :1] + number / 10, len(seeds), axis=1)
+    def score(run, settings, candidates, seeds, noise, rung=0):
+        asked.append((candidates[:, 0].tolist(), seeds, settings.max_steps, (noise, rung)))
+        return np.repeat(candidates[:, :1] + rung / 10, len(seeds), axis=1)
 
     monkeypatch.setattr(evolve, "score_candidates", score)
     return asked
@@ -33,34 +34,34 @@ def population(*scores):
 
 
 def test_the_better_half_drives_more_tracks_and_its_better_half_more_still(scored, tmp_path):
-    fitness, rounds = race(RACING, tmp_path, population(5, 1, 9, 3, 7, 2, 8, 4, 6), 3, [])
+    fitness, rungs = race(Run(tmp_path, RACING), population(5, 1, 9, 3, 7, 2, 8, 4, 6), 3, [])
     assert [row[0] for row in scored] == [[5, 1, 9, 3, 7, 2, 8, 4, 6], [5, 9, 7, 8, 6], [9, 7, 8]]
-    assert rounds.tolist() == [1, 0, 2, 0, 2, 0, 2, 0, 1]
+    assert rungs.tolist() == [1, 0, 2, 0, 2, 0, 2, 0, 1]
     # 2 tracks at the first parameter, 1 at a tenth more, 4 at two tenths more
     expected = [5 + 0.1 / 3, 1, 9 + 0.9 / 7, 3, 7 + 0.9 / 7, 2, 8 + 0.9 / 7, 4, 6 + 0.1 / 3]
     assert fitness == pytest.approx(expected)
 
 
-def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_round_share_theirs(
+def test_no_track_is_driven_twice_in_a_generation_and_all_candidates_of_a_rung_share_theirs(
     scored, tmp_path
 ):
-    race(RACING, tmp_path, population(*range(9)), 3, [])
+    race(Run(tmp_path, RACING), population(*range(9)), 3, [])
     seeds = [row[1] for row in scored]
     assert [len(row) for row in seeds] == [2, 1, 4] and len(
         {seed for row in seeds for seed in row}
     ) == 7
     assert all(seed in EVOLVE_SEEDS for row in seeds for seed in row)
-    assert len({row[3] for row in scored}) == 3  # and each round has noise of its own
+    assert len({row[3] for row in scored}) == 3  # and each rung has noise of its own
 
 
 def test_without_halving_all_candidates_drive_the_same_tracks_once(scored, tmp_path):
-    fitness, rounds = race(TINY, tmp_path, population(3, 1, 2), 0, [])
-    assert fitness.tolist() == [3, 1, 2] and not rounds.any() and len(scored) == 1
+    fitness, rungs = race(Run(tmp_path, TINY), population(3, 1, 2), 0, [])
+    assert fitness.tolist() == [3, 1, 2] and not rungs.any() and len(scored) == 1
 
 
 def test_every_second_track_of_the_finish_is_a_hard_one(scored, tmp_path):
     for hard in ([], [1, 2, 3, 4]):
-        race(RACING, tmp_path / str(len(hard)), population(*range(9)), 3, hard)
+        race(Run(tmp_path / str(len(hard)), RACING), population(*range(9)), 3, hard)
     fresh, drawn = (sum((row[1] for row in rows), []) for rows in (scored[:3], scored[3:]))
     assert drawn[::2] == fresh[::2] and len(set(drawn[1::2]) & {1, 2, 3, 4}) == 3
 
@@ -82,7 +83,7 @@ def test_in_the_finish_the_step_size_falls_evenly_to_half():
 def test_scouting_finds_the_worst_tracks_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     driven = []
 
-    def score(config, folder, mean, seeds):
+    def score(run, mean, seeds):
         if len(driven) == 384:
             driven.append(None)
             raise KeyboardInterrupt
@@ -91,29 +92,30 @@ def test_scouting_finds_the_worst_tracks_and_goes_on_where_it_was_stopped(tmp_pa
 
     monkeypatch.setattr(evolve, "score_mean", score)
     monkeypatch.setattr(
-        evolve, "replay", lambda config, folder, generations: Search(config.evolve, 2, generations)
+        evolve, "replay", lambda run, generations: Search(run.config.evolve, 2, generations)
     )
     (tmp_path / "controller").mkdir()
+    run = Run(tmp_path, FINISH)
     with pytest.raises(KeyboardInterrupt):
-        evolve.scout(FINISH, tmp_path)
-    found = evolve.scout(FINISH, tmp_path)
+        evolve.scout(run)
+    found = evolve.scout(run)
     driven.remove(None)
-    assert len(driven) == len(set(driven)) == evolve.SCOUTED and set(driven) <= set(EVOLVE_SEEDS)
-    assert found == sorted(driven)[: evolve.HARD] == evolve.scout(FINISH, tmp_path)
+    assert len(driven) == len(set(driven)) == 1024 and set(driven) <= set(EVOLVE_SEEDS)
+    assert found == sorted(driven)[:32] == evolve.scout(run)
 
 
 def test_those_who_raced_longer_rank_first_and_then_the_fitter():
-    fitness, rounds = np.array([900.0, 10.0, 20.0, -5.0]), np.array([0, 1, 1, 2])
-    assert np.argsort(-standing(fitness, rounds)).tolist() == [3, 2, 1, 0]
-    assert standing(fitness, np.zeros(4, int)).tolist() == fitness.tolist()
+    fitness, rungs = np.array([900.0, 10.0, 20.0, -5.0]), np.array([0, 1, 1, 2])
+    assert np.argsort(-rank_values(fitness, rungs)).tolist() == [3, 2, 1, 0]
+    assert rank_values(fitness, np.zeros(4, int)).tolist() == fitness.tolist()
 
 
 def test_a_candidate_whose_return_is_no_number_is_ranked_last_and_drops_out_of_the_race(
     scored, tmp_path
 ):
-    fitness, rounds = race(RACING, tmp_path, population(1, np.nan, 3, 2), 0, [])
-    assert np.isnan(fitness[1]) and rounds.tolist() == [0, 0, 2, 1]
-    assert np.argmin(standing(fitness, rounds)) == 1
+    fitness, rungs = race(Run(tmp_path, RACING), population(1, np.nan, 3, 2), 0, [])
+    assert np.isnan(fitness[1]) and rungs.tolist() == [0, 0, 2, 1]
+    assert np.argmin(rank_values(fitness, rungs)) == 1
 
 
 @pytest.mark.parametrize("generation, steps", [(0, 300), (7, 650), (14, 1000), (50, 1000)])
@@ -125,47 +127,48 @@ def test_the_horizon_grows_evenly_to_its_end(generation, steps):
 
 def test_the_race_is_driven_under_the_generations_horizon(scored, tmp_path):
     growing = replace(RACING, evolve=replace(RACING.evolve, max_steps=40, first_steps=10, growth=3))
-    race(growing, tmp_path, population(*range(4)), 1, [])
+    race(Run(tmp_path, growing), population(*range(4)), 1, [])
     assert [row[2] for row in scored] == [20, 20, 20]
 
 
 def test_what_a_stopped_generation_has_driven_is_not_driven_again(scored, tmp_path, monkeypatch):
     candidates, spoilt = population(5, np.nan, 9, 3, 7), evolve.score_candidates
-    whole = race(RACING, tmp_path / "whole", candidates, 3, [])
+    whole = race(Run(tmp_path / "whole", RACING), candidates, 3, [])
 
-    def stop_in_round_2(*args):
+    def stop_in_rung_2(*args):
         if args[-1] == 2:
             raise KeyboardInterrupt
         return spoilt(*args)
 
-    monkeypatch.setattr(evolve, "score_candidates", stop_in_round_2)
+    monkeypatch.setattr(evolve, "score_candidates", stop_in_rung_2)
     with pytest.raises(KeyboardInterrupt):
-        race(RACING, tmp_path, candidates, 3, [])
+        race(Run(tmp_path, RACING), candidates, 3, [])
     monkeypatch.setattr(evolve, "score_candidates", spoilt)
     scored.clear()
-    fitness, rounds = race(RACING, tmp_path, candidates, 3, [])
+    fitness, rungs = race(Run(tmp_path, RACING), candidates, 3, [])
     assert [row[3] for row in scored] == [(3, 2)]
-    assert np.array_equal(fitness, whole[0], equal_nan=True) and np.array_equal(rounds, whole[1])
+    assert np.array_equal(fitness, whole[0], equal_nan=True) and np.array_equal(rungs, whole[1])
     scored.clear()
-    race(RACING, tmp_path, candidates, 4, [])
+    race(Run(tmp_path, RACING), candidates, 4, [])
     assert [row[3] for row in scored] == [(4, 0), (4, 1), (4, 2)]  # another generation begins anew
 
 
-def test_a_log_with_rounds_and_a_null_replays_to_the_same_mean(scored, tmp_path, monkeypatch):
-    monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
+def test_a_log_with_rungs_and_a_null_replays_to_the_same_mean(scored, tmp_path, monkeypatch):
+    monkeypatch.setattr(evolve, "_check_inputs", lambda run: None)
     monkeypatch.setattr(evolve, "score_mean", lambda *args: [0.0])
     monkeypatch.setattr(evolve, "_save_mean", lambda *args: None)
     spoilt = evolve.score_candidates
 
-    def score(config, folder, candidates, *rest):
+    def score(run, settings, candidates, *rest):
         spoils = np.arange(len(candidates))[:, None] == 1
-        return np.where(spoils, np.nan, spoilt(config, folder, candidates, *rest))
+        return np.where(spoils, np.nan, spoilt(run, settings, candidates, *rest))
 
     monkeypatch.setattr(evolve, "score_candidates", score)
     (tmp_path / "controller").mkdir()
-    rows = [row for _, row in evolve.evolve(RACING, tmp_path)]
-    assert all(row["fitness"][1] is None and max(row["rounds"]) == 2 for row in rows)
-    search = replay(RACING, tmp_path)
+    run = Run(tmp_path, RACING)
+    rows = [row for _, row in evolve.evolve(run)]
+    assert all(row["fitness"][1] is None and max(row["rungs"]) == 2 for row in rows)
+    search = replay(run)
     assert search.generation == 4 and np.linalg.norm(search.mean) == pytest.approx(
         rows[-1]["mean_norm"], rel=1e-12
     )
@@ -174,34 +177,58 @@ def test_a_log_with_rounds_and_a_null_replays_to_the_same_mean(scored, tmp_path,
 def test_the_mean_that_scored_best_is_kept_at_the_end_even_after_a_stop_before_that(
     scored, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
-    monkeypatch.setattr(evolve, "input_hashes", lambda folder: {})
+    monkeypatch.setattr(evolve, "_check_inputs", lambda run: None)
+    monkeypatch.setattr(Run, "input_hashes", lambda run: {})
     scores = iter([[900.0, 100.0], [480.0, 490.0]])  # after generations 2 and 4
     monkeypatch.setattr(evolve, "score_mean", lambda *args: next(scores))
-    for done, _ in evolve.evolve(TINY, tmp_path):
+    run, keep = Run(tmp_path, TINY), evolve._save_best
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evolve, "_save_best", stop)
+    search = evolve.evolve(run)
+    for _ in range(3):
+        next(search)
         params = checkpoint.load_weights(tmp_path / "controller")["params"].numpy()
-        assert params == pytest.approx(replay(TINY, tmp_path).mean, abs=1e-6)
-        if done == 4:  # stopped before the end is tidied up
-            break
+        assert params == pytest.approx(replay(run).mean, abs=1e-6)
+    with pytest.raises(KeyboardInterrupt):
+        next(search)
+    assert not chain.is_done(run, "evolve")
+    monkeypatch.setattr(evolve, "_save_best", keep)
     for _ in range(2):
-        assert list(evolve.evolve(TINY, tmp_path)) == []
+        assert list(evolve.evolve(run)) == []
+        assert chain.is_done(run, "evolve")
         meta = checkpoint.read_json(tmp_path / "controller" / "meta.json")
         assert (meta["generation"], meta["chosen"]) == (4, 2)
         params = checkpoint.load_weights(tmp_path / "controller")["params"].numpy()
-        assert params == pytest.approx(replay(TINY, tmp_path, 2).mean, abs=1e-6)
+        assert params == pytest.approx(replay(run, 2).mean, abs=1e-6)
+
+
+def test_a_search_whose_last_generation_is_seen_is_done_with_its_best_mean(
+    scored, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evolve, "_check_inputs", lambda run: None)
+    monkeypatch.setattr(Run, "input_hashes", lambda run: {})
+    scores = iter([[900.0], [480.0]])
+    monkeypatch.setattr(evolve, "score_mean", lambda *args: next(scores))
+    run = Run(tmp_path, TINY)
+    done = [(chain.is_done(run, "evolve"), number) for number, _ in evolve.evolve(run)]
+    assert done == [(False, 1), (False, 2), (False, 3), (True, 4)]
+    assert checkpoint.read_json(tmp_path / "controller" / "meta.json")["chosen"] == 2
 
 
 def test_a_generation_without_a_single_number_stops_with_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(evolve, "_check_inputs", lambda config, folder: None)
+    monkeypatch.setattr(evolve, "_check_inputs", lambda run: None)
     monkeypatch.setattr(
         evolve,
         "score_candidates",
-        lambda config, folder, candidates, *_: candidates[:, :1] * np.nan,
+        lambda run, settings, candidates, *_: candidates[:, :1] * np.nan,
     )
     with pytest.raises(
         FloatingPointError, match="no candidate of generation 0 has a return that is a number"
     ):
-        next(evolve.evolve(TINY, tmp_path))
+        next(evolve.evolve(Run(tmp_path, TINY)))
 
 
 def test_progress_bar_and_plot_take_a_null_for_no_number():
@@ -212,7 +239,18 @@ def test_progress_bar_and_plot_take_a_null_for_no_number():
     assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0]
 
 
-def test_an_older_log_without_rounds_replays_as_it_did(tmp_path):
+def test_an_older_log_that_says_rounds_for_rungs_replays_as_it_did(tmp_path):
+    run = Run(tmp_path, RACING)
+    search = Search(RACING.evolve, 63, TINY.seed)
+    candidates, climbed = search.ask(), np.arange(9) % 3
+    search.tell(candidates, rank_values(candidates[:, 0], climbed))
+    row = {"generation": 0, "fitness": candidates[:, 0].tolist(), "rounds": climbed.tolist()}
+    line = json.dumps(row | {"mean_norm": float(np.linalg.norm(search.mean))}) + "\n"
+    checkpoint.write_atomically(run.part("controller") / "generations.jsonl", line.encode())
+    assert np.array_equal(replay(run).mean, search.mean)
+
+
+def test_an_older_log_without_rungs_replays_as_it_did(tmp_path):
     search, rows = Search(TINY.evolve, 63, TINY.seed), []
     for generation in range(2):
         candidates = search.ask()
@@ -223,4 +261,4 @@ def test_an_older_log_without_rounds_replays_as_it_did(tmp_path):
         tmp_path / "controller" / "generations.jsonl",
         "".join(json.dumps(row) + "\n" for row in rows).encode(),
     )
-    assert np.array_equal(replay(TINY, tmp_path).mean, search.mean)
+    assert np.array_equal(replay(Run(tmp_path, TINY)).mean, search.mean)

@@ -7,7 +7,15 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from wmlib.data import Sequences
-from wmlib.mdnrnn import MDNRNN, Mixture, mdnrnn_loss, mixture_nll, place_noise, sample_mixture
+from wmlib.mdnrnn import (
+    MDNRNN,
+    Mixture,
+    mdnrnn_loss,
+    mixture_nll,
+    outcome_layers,
+    place_noise,
+    sample_mixture,
+)
 
 
 def random_mixture(B, T, Z, K, dtype=torch.float64, seed=0):
@@ -323,8 +331,9 @@ def test_the_loss_is_the_mean_over_real_steps_by_hand(outcome):
             nll += oracle_nll(mixture, pieces.z[b : b + 1, t + 1 : t + 2]).flatten().tolist()
             if outcome:
                 reward, logit = (part[b, t] for part in mdnrnn.outcome(h))
-                squared.append((reward - pieces.reward[b, t]).item() ** 2)
                 p = torch.sigmoid(logit).item()
+                if not pieces.terminated[b, t]:
+                    squared.append((reward - pieces.reward[b, t]).item() ** 2)
                 cross.append(-10 * math.log(p) if pieces.terminated[b, t] else -math.log(1 - p))
     loss, parts = mdnrnn_loss(mdnrnn, pieces)
     expected = {"nll": nll, "reward": squared, "terminated": cross} if outcome else {"nll": nll}
@@ -366,6 +375,37 @@ def test_what_stands_in_the_filling_does_not_matter_and_gets_no_gradient():
     assert losses[0].item() == losses[1].item()
 
 
+def test_what_an_ending_step_pays_moves_neither_the_rewards_error_nor_any_weight():
+    gradients, errors = [], []
+    for pay in (0.0, -100.0):
+        mdnrnn, pieces = predicting(), sequences()
+        pieces.reward[pieces.terminated] = pay
+        loss, parts = mdnrnn_loss(mdnrnn, pieces)
+        errors.append(parts["reward"].item())
+        trained = [weights for weights in mdnrnn.parameters() if weights.requires_grad]
+        gradients.append(torch.autograd.grad(loss, trained))
+    assert pieces.terminated.sum() == 2 and errors[0] == errors[1] < 10
+    assert all(torch.equal(one, other) for one, other in zip(*gradients))
+
+
+@pytest.mark.parametrize("end_weight", [1.0, 10.0, 40.0])
+def test_an_end_counts_as_often_as_its_weight_says(end_weight):
+    mdnrnn, pieces = predicting(), sequences()
+    h, _ = mdnrnn.memory(pieces.z[:, :-1], pieces.action)
+    p = torch.sigmoid(mdnrnn.outcome(h)[1])[pieces.mask]
+    end = pieces.terminated[pieces.mask]
+    expected = torch.cat([-end_weight * p[end].log(), -(1 - p[~end]).log()]).mean()
+    _, parts = mdnrnn_loss(mdnrnn, pieces, end_weight)
+    assert parts["terminated"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("units, layers", [(0, 1), (7, 3)])
+def test_the_outcome_is_read_by_a_linear_layer_or_by_way_of_hidden_units(units, layers):
+    found = outcome_layers(6, units)
+    assert len(found) == layers and found(torch.zeros(2, 6)).shape == (2, 2)
+    assert layers == 1 or found[0].out_features == units
+
+
 def test_training_on_outcomes_learns_reward_and_end():
     mdnrnn, pieces = predicting(), sequences()
     optimizer = torch.optim.Adam(
@@ -379,7 +419,8 @@ def test_training_on_outcomes_learns_reward_and_end():
     with torch.no_grad():
         reward, logit = mdnrnn.outcome(mdnrnn.memory(pieces.z[:, :-1], pieces.action)[0])
     assert torch.equal((logit > 0)[pieces.mask], pieces.terminated[pieces.mask])
-    torch.testing.assert_close(reward[pieces.mask], pieces.reward[pieces.mask], atol=0.2, rtol=0)
+    paid = pieces.mask & ~pieces.terminated
+    torch.testing.assert_close(reward[paid], pieces.reward[paid], atol=0.2, rtol=0)
 
 
 def test_noise_picks_the_component_by_the_distribution_function_and_the_place_by_its_width():

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from figures.draw import score_text
-from wmlib.agent import Agent, load_config
+from wmlib.agent import Agent
 from wmlib.checkpoint import file_hash, load_weights, read_json
 from wmlib.config import EVALUATE_SEEDS, resolve
 from wmlib.data import EpisodeStore, load_episode
 from wmlib.evaluate import summarise
 from wmlib.evolve import replay
+from wmlib.run import open_run
 from wmlib.widgets import DreamPlayer
 
 PRETRAINED = resolve("data/pretrained/car_racing")
@@ -50,7 +51,7 @@ def test_the_shipped_controller_is_the_mean_that_its_log_leads_to():
     chosen = read_json(PRETRAINED / "controller" / "meta.json").get(
         "chosen"
     )  # the last one, where it does not say
-    search = replay(load_config(PRETRAINED), PRETRAINED, chosen)
+    search = replay(open_run(PRETRAINED), chosen)
     assert np.allclose(search.mean, Agent.load(PRETRAINED).params[0].numpy(), atol=1e-6)
 
 
@@ -59,8 +60,9 @@ def test_the_v_only_car_drives_on_the_v_that_ships():
         resolve("data/pretrained/car_racing_v_only"),
         read_json(resolve("data/results/v_only.json")),
     )
-    config = load_config(folder)
-    assert load_weights(folder / "controller")["params"].shape == (99,) and config.mdnrnn is None
+    run = open_run(folder)
+    assert load_weights(folder / "controller")["params"].shape == (99,)
+    assert run.config.mdnrnn is None and run.part("vae") == PRETRAINED / "vae"
     hashes = {
         "vae": file_hash(PRETRAINED / "vae" / "weights.safetensors"),
         "controller": file_hash(folder / "controller" / "weights.safetensors"),
@@ -69,7 +71,7 @@ def test_the_v_only_car_drives_on_the_v_that_ships():
         folder / "controller" / "inputs.json"
     ) == {"vae": hashes["vae"]}
     assert np.allclose(
-        replay(config, folder).mean,
+        replay(run).mean,
         load_weights(folder / "controller")["params"].numpy(),
         atol=1e-6,
     )

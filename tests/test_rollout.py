@@ -10,7 +10,7 @@ from wmlib.controller import Controller
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.rollout import drives, episodes, record, returns, rollout
+from wmlib.rollout import episodes, record, record_all, returns, rollout
 from wmlib.train import encode_frames
 
 LENGTHS = [3, 5, 2]
@@ -56,9 +56,9 @@ def test_an_episode_knows_whether_the_environment_or_the_limit_ended_it():
 
 def test_returns_are_the_sums_of_the_episodes_rewards():
     total, steps = returns(vector(), Script(), SEEDS)
-    drives = episodes(vector(), Script(), SEEDS)
-    assert total.tolist() == pytest.approx([episode.reward.sum() for episode in drives])
-    assert steps.tolist() == [len(episode) for episode in drives] == LENGTHS
+    found = episodes(vector(), Script(), SEEDS)
+    assert total.tolist() == pytest.approx([episode.reward.sum() for episode in found])
+    assert steps.tolist() == [len(episode) for episode in found] == LENGTHS
 
 
 def test_a_rollout_ends_with_the_last_episode():
@@ -103,32 +103,30 @@ def test_a_vector_can_be_driven_again():
 def tiny_agent():
     vae, mdnrnn = tiny_models()
     params = torch.randn(33, generator=torch.Generator().manual_seed(2))
-    return Agent(vae, mdnrnn, Controller(10, 3), params)
+    return Agent(vae, mdnrnn, Controller(10, 3), params, CAR_RACING)
 
 
-def test_a_real_drive_is_recorded_with_what_v_m_and_the_game_made_of_it():
+def test_a_real_episode_is_recorded_with_what_v_m_and_the_game_made_of_it():
     agent, env = tiny_agent(), VectorEnv(CAR_RACING.make, 1, 9)
-    drive = record(env, agent, 3, policy_seed=5)
+    found = record(env, agent, 3, policy_seed=5)
     (episode,) = episodes(VectorEnv(CAR_RACING.make, 1, 9), agent, [3], 5)
-    assert len(drive) == 9 and drive.seed == 3 and drive.pictures is None
-    assert np.array_equal(drive.frames, episode.obs) and np.array_equal(
-        drive.action, episode.action
-    )
-    mu, logvar = encode_frames(agent.vae, drive.frames[:-1])
-    np.testing.assert_allclose(drive.mu, mu, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(drive.logvar, logvar, rtol=1e-3, atol=1e-4)
+    assert len(found) == 9 and found.seed == 3 and found.pictures is None
+    assert np.array_equal(found.obs, episode.obs) and np.array_equal(found.action, episode.action)
+    mu, logvar = encode_frames(agent.vae, found.obs[:-1])
+    np.testing.assert_allclose(found.mu, mu, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.logvar, logvar, rtol=1e-3, atol=1e-4)
     with torch.no_grad():
-        inputs = torch.from_numpy(drive.z)[None], torch.from_numpy(drive.action)[None]
+        inputs = torch.from_numpy(found.z)[None], torch.from_numpy(found.action)[None]
         h, (_, c) = agent.mdnrnn.memory(*inputs)
-    assert not drive.h[0].any() and not drive.c[0].any()
-    np.testing.assert_allclose(drive.h[1:], h[0], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(drive.c[-1], c[0], rtol=1e-4, atol=1e-5)
+    assert not found.h[0].any() and not found.c[0].any()
+    np.testing.assert_allclose(found.h[1:], h[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.c[-1], c[0], rtol=1e-4, atol=1e-5)
     game = CAR_RACING.make()
     game.reset(seed=3)
-    for t, action in enumerate([*drive.action, None]):
-        assert drive.place[t].tolist() == list(game.car.hull.position)
-        assert drive.speed[t] == game.car.hull.linearVelocity.length
-        assert drive.turning[t] == game.car.hull.angularVelocity
+    for t, action in enumerate([*found.action, None]):
+        assert found.place[t].tolist() == list(game.car.hull.position)
+        assert found.speed[t] == game.car.hull.linearVelocity.length
+        assert found.turning[t] == game.car.hull.angularVelocity
         game.step(action)
 
 
@@ -137,29 +135,27 @@ def test_pictures_are_recorded_where_the_game_renders():
     assert record(env, tiny_agent(), 3).pictures.shape == (3, 400, 600, 3)
 
 
-def test_a_dreamt_drive_is_recorded_too():
+def test_a_dreamt_episode_is_recorded_too():
     agent = tiny_agent()
-    env = DreamEnv(agent.vae, agent.mdnrnn, np.ones((1, 4)), max_steps=4)
-    drive = record(env, DreamPolicy(agent, env), 3)
+    env = DreamEnv(agent.vae, agent.mdnrnn, np.ones((1, 4)), task=CAR_RACING, max_steps=4)
+    found = record(env, DreamPolicy(agent, env), 3)
     assert (
-        drive.frames.shape == (5, 64, 64, 3)
-        and drive.z.shape == (4, 4)
-        and drive.h.shape == drive.c.shape == (5, 6)
+        found.obs.shape == (5, 64, 64, 3)
+        and found.z.shape == (4, 4)
+        and found.h.shape == found.c.shape == (5, 6)
     )
-    assert (drive.z[0] == 1).all() and not drive.h[0].any() and drive.h[1:].any(axis=1).all()
-    assert np.array_equal(drive.h[4], env.state[0][0]) and np.array_equal(
-        drive.frames[4], env.render()[0]
+    assert (found.z[0] == 1).all() and not found.h[0].any() and found.h[1:].any(axis=1).all()
+    assert np.array_equal(found.h[4], env.state[0][0]) and np.array_equal(
+        found.obs[4], env.render()[0]
     )
-    assert not drive.telemetry and drive.mu is None
+    assert not found.telemetry and found.mu is None
 
 
-def test_recorded_drives_end_each_at_its_own_step():
-    for drive, T in zip(drives(vector(), Script(), SEEDS), LENGTHS, strict=True):
-        assert (
-            len(drive.frames) == T + 1 and len(drive) == len(drive.reward) == T and drive.z is None
-        )
+def test_recorded_episodes_end_each_at_its_own_step():
+    for found, T in zip(record_all(vector(), Script(), SEEDS), LENGTHS, strict=True):
+        assert len(found.obs) == T + 1 and len(found) == len(found.reward) == T and found.z is None
 
 
-def test_recording_changes_nothing_about_a_drive():
-    recorded = [drive.reward.sum() for drive in drives(vector(), Script(), SEEDS)]
+def test_recording_changes_nothing_about_an_episode():
+    recorded = [found.reward.sum() for found in record_all(vector(), Script(), SEEDS)]
     assert recorded == pytest.approx(returns(vector(), Script(), SEEDS)[0])

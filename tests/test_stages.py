@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import TINY
-from wmlib import checkpoint, cli, collect, evolve, fast, parallel, train
+from tests.tiny import TINY, contents
+from wmlib import checkpoint, cli, evolve, fast, policies, scoring, train
 from wmlib.agent import Agent
 from wmlib.config import (
     COLLECT_SEEDS,
@@ -24,14 +24,15 @@ from wmlib.config import (
     RANDOM_POLICIES,
     ROOT,
     SELECT_SEEDS,
-    to_dict,
     track_seeds,
-)  # fmt: skip
+)
+from wmlib.config_json import to_dict
 from wmlib.data import EpisodeStore, Sequences, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import MDNRNN
 from wmlib.rollout import returns
+from wmlib.run import claim_run, open_run
 
 STAGES = {
     "collect": "episodes/*.npz",
@@ -39,7 +40,6 @@ STAGES = {
     "train-mdnrnn": "mdnrnn/history.jsonl",
     "evolve": "controller/generations.jsonl",
 }
-DETERMINISTIC = ("*.npz", "*.safetensors", "*.jsonl")
 
 
 def start(stage: str, folder: Path) -> subprocess.Popen:
@@ -67,8 +67,7 @@ def start(stage: str, folder: Path) -> subprocess.Popen:
 
 def finish(stage: str, folder: Path) -> None:
     """A stage to its end, in this process, whose workers go on from one to the next."""
-    cli.claim(folder, TINY)
-    cli.run_stage(stage, TINY, folder, "cpu")
+    cli.run_stage(claim_run(folder, TINY), stage, "cpu")
 
 
 def progress(stage: str, folder: Path) -> int:
@@ -79,23 +78,9 @@ def progress(stage: str, folder: Path) -> int:
     )
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for pattern in DETERMINISTIC
-        for path in folder.rglob(pattern)
-    }
-
-
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the processes that are killed; and no worker of another test's."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    parallel.stop()
-    yield
-    parallel.stop()
-    torch.set_num_threads(threads)
+def alone(one_thread):
+    """As in the processes that are killed."""
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +183,11 @@ def test_the_log_replays_to_the_saved_mean(whole_run):
     best = max(
         (row for row in rows if "selection" in row), key=lambda row: np.mean(row["selection"])
     )
-    search = evolve.replay(TINY, whole_run["whole"], best["generation"] + 1)
+    search = evolve.replay(open_run(whole_run["whole"]), best["generation"] + 1)
     assert torch.equal(
         torch.from_numpy(search.mean).float(), checkpoint.load_weights(folder)["params"]
     )
-    assert evolve.replay(TINY, whole_run["whole"], 2).generation == 2
+    assert evolve.replay(open_run(whole_run["whole"]), 2).generation == 2
 
 
 def test_the_duration_of_a_stopped_evolution_goes_on(whole_run):
@@ -211,7 +196,7 @@ def test_the_duration_of_a_stopped_evolution_goes_on(whole_run):
     checkpoint.keep_lines(folder / "controller" / "generations.jsonl", TINY.evolve.generations - 1)
     meta = folder / "controller" / "meta.json"
     checkpoint.write_json(meta, checkpoint.read_json(meta) | {"duration_s": 5000})
-    list(evolve.evolve(TINY, folder))
+    list(evolve.evolve(open_run(folder)))
     assert checkpoint.read_json(meta)["duration_s"] > 5000
 
 
@@ -223,20 +208,20 @@ def test_an_edited_log_is_refused(whole_run):
     rows[1]["fitness"] = [-value for value in rows[1]["fitness"]]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match="can't be replayed from generation 1"):
-        evolve.replay(TINY, folder)
+        evolve.replay(open_run(folder))
 
 
 def test_a_controller_evolved_on_another_m_is_refused(whole_run):
     folder = shutil.copytree(whole_run["whole"], whole_run["whole"].with_name("other_m"))
     change_m(folder)
     with pytest.raises(ValueError, match="evolved on another V or M"):
-        next(evolve.evolve(TINY, folder))
+        next(evolve.evolve(open_run(folder)))
 
 
 def test_an_m_that_changes_under_a_running_search_stops_it(whole_run, tmp_path):
     folder = shutil.copytree(whole_run["whole"], tmp_path / "run")
     checkpoint.keep_lines(folder / "controller" / "generations.jsonl", 2)
-    search = evolve.evolve(TINY, folder)
+    search = evolve.evolve(open_run(folder))
     assert next(search)[0] == 3
     change_m(folder)
     with pytest.raises(ValueError, match="evolved on another V or M"):
@@ -256,7 +241,7 @@ def test_fitness_is_the_return_of_each_candidate_alone(whole_run):
     folder, seeds = whole_run["whole"], [EVOLVE_SEEDS.start, EVOLVE_SEEDS.start + 1]
     candidates = evolve.Search(TINY.evolve, 63, seed=0).ask()[:3].astype("float32")
     settings = replace(TINY.evolve, max_steps=12, patience=None)
-    together = evolve.drive(folder, settings, candidates, seeds, (1,))
+    together = scoring.score_block(open_run(folder), settings, candidates, seeds, (1,))
     assert together.shape == (3, 2)
     agent = Agent.load(folder)
     agent.vae.sample = lambda mu, logvar, generator: (
@@ -271,7 +256,9 @@ def test_a_stalled_episode_is_charged_for_the_steps_it_did_not_take(whole_run):
     standing = torch.zeros(1, 63).numpy()
     standing[0, -2:] = (-9, 9)  # no gas, full brake
     settings = replace(TINY.evolve, max_steps=1000, patience=20)
-    scores = evolve.drive(whole_run["whole"], settings, standing, [EVOLVE_SEEDS.start], (1,))
+    scores = scoring.score_block(
+        open_run(whole_run["whole"]), settings, standing, [EVOLVE_SEEDS.start], (1,)
+    )
     tiles = scores[0, 0] + 0.1 * 1000  # what the first tiles paid
     assert 0 <= tiles < 30
 
@@ -307,7 +294,7 @@ def test_no_two_stages_share_a_track():
 def test_random_policies_stay_inside_the_action_space(policy):
     config = replace(TINY, collect=replace(TINY.collect, policy=policy))
     driver, frames = (
-        collect.random_policy(config, 3),
+        policies.random_policy(config, 3),
         np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8),
     )
     state, actions = driver.initial_state(2, seed=0), []
@@ -326,19 +313,19 @@ def test_brownian_actions_are_correlated_and_uniform_ones_are_not():
         steer = torch.tensor(steer)
         return torch.corrcoef(torch.stack([steer[:-1], steer[1:]]))[0, 1]
 
-    assert correlation(collect.BrownianPolicy()) > 0.8
-    assert abs(correlation(collect.UniformPolicy())) < 0.1
+    assert correlation(policies.BrownianPolicy(CAR_RACING)) > 0.8
+    assert abs(correlation(policies.UniformPolicy(CAR_RACING))) < 0.1
 
 
 def test_random_networks_differ_from_seed_to_seed_and_repeat_for_the_same_one():
-    params = [collect.random_network(seed).params for seed in (0, 0, 1)]
+    params = [policies.random_network(seed).params for seed in (0, 0, 1)]
     assert torch.equal(params[0], params[1]) and not torch.equal(params[0], params[2])
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_networks_drive(seed):
     driver, obs = (
-        collect.random_network(seed),
+        policies.random_network(seed),
         torch.full((1, 64, 64, 3), 100, dtype=torch.uint8).numpy(),
     )
     state = driver.initial_state(1, seed)

@@ -7,6 +7,7 @@ from gymnasium.vector import AutoresetMode
 
 from fakes import Counter, CounterOf, tiny_models
 from wmlib.dream import DreamEnv
+from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 
 STILL = np.zeros((3, 3), np.float32)
@@ -21,6 +22,7 @@ def dream(max_steps=4):
         *tiny_models(),
         np.random.default_rng(0).standard_normal((5, 4)),
         num_envs=3,
+        task=CAR_RACING,
         max_steps=max_steps,
     )
 

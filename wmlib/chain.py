@@ -3,6 +3,7 @@
 from wmlib.run import Run
 
 Job = tuple[Run, str]  # a run and a stage of it
+MAKES = {"train-vae": "vae", "train-mdnrnn": "mdnrnn", "evolve": "controller"}
 
 
 def stages(run: Run) -> list[str]:
@@ -38,8 +39,8 @@ def needs(run: Run, stage: str) -> list[Job]:
     if stage == "train-vae":
         return collected
     if stage == "train-mdnrnn":
-        kept = run.kept_from("mdnrnn")
-        return collected + seeing + ([(kept, stage)] if kept else [])
+        remembering = run.owner("mdnrnn")
+        return collected + seeing + ([(remembering, stage)] if remembering != run else [])
     if stage == "collect":
         kept = run.kept_from("episodes")
         needed = [(kept.collector, stage)] if kept else []
@@ -60,10 +61,11 @@ def require(run: Run, stage: str) -> None:
     needed = needs(run, stage)
     for other, before in needed:
         if not is_done(other, before):
-            missing = f"{stage} needs the whole of {before} first"
-            raise FileNotFoundError(f"{missing}; run {other.command(before)}")
-    if any(other != run for other, _ in needed):
-        run.check_base()
+            own = other == run
+            missing = f"{stage} needs the whole of {before}{'' if own else f' in {other.folder}'}"
+            command = other.command(before if own else "agent")
+            raise FileNotFoundError(f"{missing} first; run {command}")
+    run.check_base({MAKES[before] for other, before in needed if other != run and before in MAKES})
 
 
 def plan(run: Run) -> list[Job]:

@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         add = stages.add_parser(name, help=text, description=text).add_argument
         add(
             "--preset",
-            default="quick",
-            help=f"{', '.join(PRESETS)}: see wmlib/config.py (default: quick)",
+            help=f"{', '.join(PRESETS)}: see wmlib/presets.py (default: what the run was made with, "
+            "or quick)",
         )
         add("--run", help="the folder of the run (default: runs/PRESET)")
         add(

@@ -251,6 +251,7 @@ class DreamPolicy:
     def __init__(self, agent: Agent, env: DreamEnv):
         self.agent = agent
         self.env = env
+        self.driver = agent.driver
 
     def initial_state(self, B: int, seed: int | None = None) -> None:
         """Nothing: the dream remembers."""

@@ -25,6 +25,7 @@ from wmlib.config import EVOLVE_SEEDS, SCOUT_BLOCK, SELECT_SEEDS, EvolveConfig, 
 from wmlib.config_json import to_dict
 from wmlib.run import Run
 from wmlib.scoring import score_candidates, score_mean
+from wmlib.train import encode_episodes
 from wmlib.world import kept_starts
 
 
@@ -99,6 +100,9 @@ def evolve(run: Run) -> Iterator[tuple[int, dict]]:
     settings = run.config.evolve
     folder = run.part("controller")
     meta = folder / "meta.json"
+    if settings.world == "dream" and run.config.collect.total and run.owner("mdnrnn") != run:
+        for _ in encode_episodes(run):  # where M is kept, nothing has encoded the run's own
+            pass
     _check_inputs(run)
     before = read_json(meta)["duration_s"] if meta.exists() else 0
     started = time.time() - before  # as if it had never stopped
@@ -112,13 +116,14 @@ def evolve(run: Run) -> Iterator[tuple[int, dict]]:
             seeds = track_seeds(SELECT_SEEDS, (run.config.seed,), settings.select_tracks)
             row["selection"] = score_mean(run, search.mean, seeds)
         append_line(folder / "generations.jsonl", row)
-        _save_mean(run, search, search.generation, started)
+        if search.generation < settings.generations:
+            _save_mean(run, search, search.generation, started)
+        else:  # a run whose meta.json names its last generation has its best mean
+            _save_best(run, started)
         yield search.generation, row
-    scored = [row for row in read_lines(folder / "generations.jsonl") if "selection" in row]
-    best = max(scored, key=lambda row: np.mean(row["selection"]))["generation"] + 1
     kept = read_json(meta) if meta.exists() else {}
-    if (kept.get("generation"), kept.get("chosen")) != (search.generation, best):
-        _save_mean(run, replay(run, best), search.generation, started)
+    if kept.get("generation") != settings.generations or kept.get("chosen") != _best(run):
+        _save_best(run, started)
 
 
 def _next_generation(run: Run, search: Search) -> dict:
@@ -279,6 +284,18 @@ def _check_inputs(run: Run) -> None:
     elif read_json(path) != hashes:
         other = f"{path.parent} was evolved on another V or M, or its dreams began elsewhere"
         raise ValueError(f"{other}; delete that folder or start another run")
+
+
+def _best(run: Run) -> int:
+    """After how many generations the mean scored best."""
+    rows = read_lines(run.part("controller") / "generations.jsonl")
+    scored = [row for row in rows if "selection" in row]
+    return max(scored, key=lambda row: np.mean(row["selection"]))["generation"] + 1
+
+
+def _save_best(run: Run, started: float) -> None:
+    """Keep the mean that scored best, once all generations are done."""
+    _save_mean(run, replay(run, _best(run)), run.config.evolve.generations, started)
 
 
 def _save_mean(run: Run, search: Search, generation: int, started: float) -> None:

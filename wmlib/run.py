@@ -4,6 +4,7 @@ A round of data, training and search is one configuration in one folder. What it
 base's; all else is its own. A part is a folder with weights or episodes in it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,21 +54,23 @@ class Run:
         base = self.kept_from(part)
         return base.owner(part) if base else self
 
-    def check_base(self) -> None:
-        """ValueError when the base's weights are others than when this run first used them."""
-        base = self.base
+    def check_base(self, used: Collection[str]) -> None:
+        """ValueError when the base's weights are others than when this run first used them.
+
+        used: the parts of the base that the run is about to use.
+        """
+        base = self.base if used else None
         if base is None:
             return
-        parts = [part for part in self.config.keeps if part != "episodes"]
-        if self.config.collect.agent_episodes or self.config.evolve.start == "base":
-            parts.append("controller")
-        hashes = {part: base.weights_hash(part) for part in parts}
         path = self.folder / "base.json"
-        if not path.exists():
-            write_json(path, hashes)
-        elif read_json(path) != hashes:
+        before = read_json(path) if path.exists() else {}
+        kept = [part for part in self.config.keeps if part != "episodes" and base.has(part)]
+        hashes = {part: base.weights_hash(part) for part in sorted({*before, *kept, *used})}
+        if any(before.get(part, hashes[part]) != hashes[part] for part in hashes):
             changed = f"{base.folder} was changed since {self.folder} went on from it"
             raise ValueError(f"{changed}; restore it, or start another run")
+        if before != hashes:
+            write_json(path, hashes)
 
     # --- parts ---
 
@@ -196,12 +199,20 @@ class Run:
 
 
 def load_config(folder: str | Path) -> Config:
-    """The configuration that a run was made with; FileNotFoundError if the folder holds no run."""
+    """The configuration that a run was made with.
+
+    Raises FileNotFoundError if the folder holds no run, ValueError if its file says what can't be.
+    """
     path = resolve(folder) / "config.json"
     if not path.exists():
         make = f"make one with python -m wmlib collect --run {folder}"
         raise FileNotFoundError(f"{resolve(folder)} holds no run (no config.json); {make}")
-    return from_dict(read_json(path))
+    values = read_json(path)
+    try:
+        return from_dict(values)
+    except ValueError as error:
+        remedy = "update this package by git pull, or start another run"
+        raise ValueError(f"{path}: {error}; {remedy}") from None
 
 
 def base_folder(folder: Path, config: Config) -> Path | None:
@@ -218,14 +229,7 @@ def open_run(folder: str | Path) -> Run:
     """
     folder = resolve(folder)
     run = Run(folder, load_config(folder))
-    seen = [folder]
-    below = base_folder(folder, run.config)
-    while below and (below / "config.json").exists():
-        if below.resolve() in [one.resolve() for one in seen]:
-            circle = " -> ".join(str(one) for one in [*seen, below])
-            raise ValueError(f"this run goes on from itself: {circle}; correct `after` in one")
-        seen.append(below)
-        below = base_folder(below, load_config(below))
+    _check_circle(folder, run.config)
     return run
 
 
@@ -233,7 +237,7 @@ def claim_run(folder: str | Path, config: Config) -> Run:
     """Make a run's folder, its base's too where that is a preset's; or open what was made so before.
 
     Raises ValueError when the folder was made with another configuration, holds something else, or
-    doesn't fit its base; FileNotFoundError when the base is missing.
+    doesn't fit its base; FileNotFoundError when the base is missing. Then nothing is made.
     """
     folder = resolve(folder)
     if (folder / "config.json").exists():
@@ -242,15 +246,33 @@ def claim_run(folder: str | Path, config: Config) -> Run:
             raise ValueError(f"{other}; choose another --run or --preset")
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run; choose another --run")
+    _check_circle(folder, config)
     base = base_folder(folder, config)
+    inside = base is not None and base.parent == folder
+    below = None
     if base is not None:
-        inside = base.parent == folder
-        _check_fit(config, get_preset(base.name) if inside else load_config(base), base)
+        is_new = inside and not (base / "config.json").exists()
+        below = get_preset(base.name) if is_new else load_config(base)
+        _check_fit(config, below, base)
     if not (folder / "config.json").exists():
         write_json(folder / "config.json", to_dict(config))
-    if base is not None and base.parent == folder:
-        claim_run(base, get_preset(base.name))
-    return open_run(folder)
+    if base is not None and below is not None and inside:
+        claim_run(base, below)
+    return Run(folder, config)
+
+
+def _check_circle(folder: Path, config: Config) -> None:
+    """ValueError when a run goes on from itself, by whatever way."""
+    seen = [folder]
+    below = base_folder(folder, config)
+    while below is not None:
+        if below.resolve() in [one.resolve() for one in seen]:
+            circle = " -> ".join(str(one) for one in [*seen, below])
+            raise ValueError(f"this run goes on from itself: {circle}; correct `after` in one")
+        if not (below / "config.json").exists():
+            return
+        seen.append(below)
+        below = base_folder(below, load_config(below))
 
 
 def _check_fit(config: Config, base: Config, folder: Path) -> None:

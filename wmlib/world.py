@@ -99,7 +99,7 @@ def open_world(
 def kept_starts(run: Run) -> Starts:
     """Where the dreams of a run begin: drawn once from its encoded episodes, then read.
 
-    Raises ValueError when they are damaged, or were drawn for other weights or episodes.
+    Raises ValueError when they are damaged, or were drawn for other weights.
     """
     folder = run.part("starts")
     settings = run.config.evolve.dream
@@ -135,10 +135,14 @@ def draw_starts(
 
     moments: at random moments of them instead, with every M's memory of what came before. Dreams
     begin with the code that C reads: mu, or a draw around it. states: the agent's M's, then the
-    dreamers'. Raises ValueError for an agent without M, or for latents of another V.
+    dreamers'. Raises ValueError for an agent without M, or for latents of another V;
+    FileNotFoundError without any.
     """
     if agent.mdnrnn is None:
         raise ValueError("an agent without M can't dream; give it an M, or drive in the real world")
+    if not paths:
+        lost = "there is no encoded episode at which a dream could begin"
+        raise FileNotFoundError(f"{lost}; run python -m wmlib train-mdnrnn first")
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     memories = [agent.mdnrnn, *dreamers]
