@@ -8,7 +8,7 @@ the dream where the dream ranks drivers as the world does.
 import numpy as np
 import torch
 
-from bench.memory import FOLDER, TRACKS
+from bench.common import FOLDER, TRACKS
 from wmlib.agent import Agent
 from wmlib.checkpoint import file_hash
 from wmlib.config import resolve
@@ -77,7 +77,14 @@ def main() -> dict:
     results: dict = {"drivers": DRIVERS, "noise": NOISE, "tracks": tracks, "dreams_each": DREAMS}
     results |= {"real": means.tolist(), "spearman_of_halves": halves, "dreams": {}}
     for temperature in TEMPERATURES:
-        dream = DreamEnv(agent.vae, agent.mdnrnn, first_z, DRIVERS * DREAMS, temperature)
+        dream = DreamEnv(
+            agent.vae,
+            agent.mdnrnn,
+            first_z,
+            DRIVERS * DREAMS,
+            task=agent.task,
+            temperature=temperature,
+        )
         found, _ = returns(
             dream, DreamPolicy(team(agent, params), dream), list(range(DREAMS)) * DRIVERS
         )

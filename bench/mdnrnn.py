@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from bench.memory import FOLDER
+from bench.common import FOLDER
 from wmlib.agent import Agent
-from wmlib.config import LAPTOP_M, resolve
+from wmlib.config import resolve
 from wmlib.data import EncodedEpisode, EpisodeStore, Sequences, load_episode, sequence_batches
 from wmlib.mdnrnn import MDNRNN
 from wmlib.parallel import cores
+from wmlib.presets import LAPTOP_M
 from wmlib.train import encode_episode, train_mdnrnn
 
 ROUNDS = 5
@@ -98,7 +99,7 @@ def plain_loop(
 
 def training_loops(paths: list[Path], Z: int, H: int) -> dict[str, Iterator]:
     """Each one's endless training, on the episodes in these files."""
-    batches = lambda size: sequence_batches(paths, *size, seed=0)
+    batches = lambda size: sequence_batches(paths, size[0], size[1], seed=0)
     script = lambda size: plain_loop(
         PlainMDNRNN(Z, H, K * (2 * Z + 1)), script_loss, SCRIPT_LEARNING_RATE, batches(size)
     )

@@ -13,13 +13,14 @@ from tqdm import tqdm
 from bench.vae import BATCH, SCRIPT_LEARNING_RATE, ScriptVAE, plain_loop, script_loss
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
-from wmlib.collect import BrownianPolicy
 from wmlib.config import resolve
 from wmlib.data import EpisodeStore, frame_batches, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
+from wmlib.policies import BrownianPolicy
 from wmlib.rollout import episodes
 from wmlib.vae import VAE, kl_to_standard_normal, to_float
+from wmlib.world import Policy
 
 V_FOLDER, RUN = resolve("data/pretrained/car_racing/vae"), resolve("runs/laptop/episodes")
 TRACKS = [41_000_000 + i for i in range(16)]  # no stage drives there
@@ -28,8 +29,8 @@ COMPONENTS, FIT_FRAMES = 32, 16_000
 
 def held_out_frames() -> dict[str, np.ndarray]:
     """Frames (N, 64, 64, 3) of tracks that no stage drives on, by two drivers; every fifth, once the camera is down."""
-    drivers = {
-        "random drives": BrownianPolicy(),
+    drivers: dict[str, Policy] = {
+        "random drives": BrownianPolicy(CAR_RACING),
         "the agent's drives": Agent.load("data/pretrained/car_racing"),
     }
     env = VectorEnv(CAR_RACING.make, len(TRACKS), 1_000)
@@ -109,8 +110,9 @@ def script_vae(paths, seconds: float) -> ScriptVAE:
     with tqdm(total=round(seconds), desc="the script's V", unit="s") as bar:
         for _ in plain_loop(vae, script_loss, SCRIPT_LEARNING_RATE, batches):
             if (spent := time.time() - started) > seconds:
-                return vae
+                break
             bar.update(round(spent) - bar.n)
+    return vae
 
 
 def main():

@@ -14,10 +14,11 @@ from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
 from wmlib.config import SELECT_SEEDS, resolve
+from wmlib.data import Episode
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import Mixture, sample_mixture
-from wmlib.rollout import Drive, record, rollout
+from wmlib.rollout import record, rollout
 from wmlib.vae import to_uint8
 from wmlib.video import write_mp4
 
@@ -29,16 +30,17 @@ INK = (64, 64, 64)
 CONTROLS = 56  # white rows below a film, where a browser's controls cover no car
 
 
-def driven(agent: Agent, seed: int, steps: int, pictures: str | None = None) -> Drive:
+def driven(agent: Agent, seed: int, steps: int, pictures: str | None = None) -> Episode:
     """One real drive of so many steps; with the game's own pictures where `pictures` is "rgb_array"."""
     env = VectorEnv(partial(agent.task.make, pictures), 1, steps)
     return record(env, agent, seed, policy_seed=seed)
 
 
-def dream(agent: Agent, drive: Drive, start: int, steps: int, seed: int) -> np.ndarray:
+def dream(agent: Agent, drive: Episode, start: int, steps: int, seed: int) -> np.ndarray:
     """What the agent sees when it closes its eyes at step `start` of a drive: uint8 (steps, 64, 64, 3)."""
     memory = torch.from_numpy(drive.h[start][None]), torch.from_numpy(drive.c[start][None])
-    env = DreamEnv(agent.vae, agent.mdnrnn, drive.z[start], max_steps=steps, first_state=memory)
+    z, task = drive.z[start], agent.task
+    env = DreamEnv(agent.vae, agent.mdnrnn, z, task=task, max_steps=steps, first_state=memory)
     return np.stack([env.render()[0] for _ in rollout(env, DreamPolicy(agent, env), [seed])])
 
 
@@ -82,7 +84,7 @@ def save_film(name: str, frames: list[np.ndarray]) -> None:
     Image.fromarray(frames[len(frames) // 3]).save(HERE / f"{name}.png")
 
 
-def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
+def draw_agent_beside_dream(agent: Agent, drive: Episode) -> None:
     """The README's moving picture: the game, what V keeps of it, and the same agent in its dream."""
     dreamt = dream(agent, drive, START, len(drive.z) - START, seed=1)
     seen = decoded(agent, drive.z)
@@ -112,7 +114,7 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
     )
 
 
-def draw_four_panes(agent: Agent, drive: Drive) -> None:
+def draw_four_panes(agent: Agent, drive: Episode) -> None:
     """The full agent at work: the game, the frame V reads, what V keeps, what M expected this frame to be."""
     kept, expected = (
         decoded(agent, drive.z),
@@ -128,7 +130,7 @@ def draw_four_panes(agent: Agent, drive: Drive) -> None:
             },
             256,
         )
-        for p, f, k, e in list(zip(drive.pictures[1:], drive.frames[1:], kept[1:], expected[:-1]))[
+        for p, f, k, e in list(zip(drive.pictures[1:], drive.obs[1:], kept[1:], expected[:-1]))[
             START:
         ]
     ]
