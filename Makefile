@@ -30,7 +30,7 @@ test: $(READY) ## set up once, run every test and every notebook
 lint: $(LINT_READY) ## check style, layout and types of all code, notebooks too
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
-	$(VENV_PYTHON) -m mypy wmlib
+	$(VENV_PYTHON) -m mypy
 	@if [ -x $(BIOME) ]; then $(BIOME) check wmlib; \
 	elif [ -n "$$WMLIB_REQUIRE_NODE" ]; then echo "npm is missing: the widgets' scripts can't be checked" >&2; exit 1; \
 	else echo "The widgets' scripts were not checked: that needs Node (https://nodejs.org), then make lint again."; fi

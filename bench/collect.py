@@ -2,13 +2,13 @@
 
 import statistics
 import tempfile
-import time
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import torch
 
+from bench.common import timed
 from wmlib import parallel
 from wmlib.collect import collect
 from wmlib.presets import LAPTOP
@@ -46,18 +46,15 @@ def main():
     ours(parallel.cores(), seed=99)  # the workers start once a session: not counted
     rates = {"script": [], "ours": []}
     for index in range(ROUNDS):
-        start = time.perf_counter()
-        script(SCRIPT_FRAMES)
-        middle = time.perf_counter()
-        frames = ours(EPISODES_A_CORE * parallel.cores(), seed=index)
-        rates["script"].append(SCRIPT_FRAMES / (middle - start))
-        rates["ours"].append(frames / (time.perf_counter() - middle))
+        theirs, _ = timed(script, SCRIPT_FRAMES)
+        own, frames = timed(ours, EPISODES_A_CORE * parallel.cores(), seed=index)
+        rates["script"].append(SCRIPT_FRAMES / theirs)
+        rates["ours"].append(frames / own)
     parallel.stop()
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, rate in medians.items():
         print(f"{name:8}{rate:9.0f} frames/s")
     ratio = statistics.median(ours / script for ours, script in zip(rates["ours"], rates["script"]))
-    print(
-        f"ours, on {parallel.cores()} cores, collects {ratio:.1f} times as fast (median of {ROUNDS} rounds)"
-    )
+    times = f"{ratio:.1f} times as fast (median of {ROUNDS} rounds)"
+    print(f"ours, on {parallel.cores()} cores, collects {times}")
     return {"rounds": ROUNDS, "frames_per_s": medians, "ours_times_as_fast_as_script": ratio}

@@ -1,10 +1,12 @@
-"""What several benches share: the shipped agent's folder, tracks of their own, probes, clocks, costs.
+"""What several benches share: the shipped agent, tracks of their own and who drives there, probes, clocks, costs.
 
 Letters: T time, Z latents, H hidden, F inputs of a probe.
 """
 
 import time
+from collections.abc import Callable
 from itertools import accumulate
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -12,20 +14,30 @@ import torch
 from wmlib.agent import Agent
 from wmlib.config import EvolveConfig
 from wmlib.data import Episode
+from wmlib.envs.car_racing import CAR_RACING
+from wmlib.envs.vector import VectorEnv
 from wmlib.evolve import horizon
 from wmlib.mdnrnn import MDNRNN, mixture_nll
+from wmlib.policies import BrownianPolicy
+from wmlib.rollout import episodes, record_all
 from wmlib.run import open_run
 from wmlib.train import encode_frames
+from wmlib.world import Policy
 
 FOLDER = "data/pretrained/car_racing"
 TRACKS = [45_000_000 + i for i in range(24)]  # in no stage's range
+FRAME_TRACKS = [41_000_000 + i for i in range(16)]  # nor are these, whose frames V is judged by
+MAX_STEPS = 1_000
 SKIP = 50  # an episode's first steps, left out while the camera comes down
 FOLDS = 6
 RIDGE = 100.0
 
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
-def timed(call, *args, **kwargs):
-    """Return the seconds that a call takes, and its answer."""
+
+def timed(call: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> tuple[float, Answer]:
+    """The seconds that a call takes, and its answer."""
     start = time.perf_counter()
     answer = call(*args, **kwargs)
     return time.perf_counter() - start, answer
@@ -43,6 +55,26 @@ def steps_in_generations(settings: EvolveConfig, generations: int) -> int:
     """The most steps that so many generations may drive."""
     limits = sum(horizon(settings, generation) for generation in range(generations))
     return episodes_in_generation(settings) * limits
+
+
+def drivers(agent: Agent) -> dict[str, Policy]:
+    """Who drives, by the names that results have: an agent and the random policy."""
+    return {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
+
+
+def driven(policy: Policy) -> list[Episode]:
+    """An episode on each of TRACKS, with all that was seen of it."""
+    return record_all(VectorEnv(CAR_RACING.make, len(TRACKS), MAX_STEPS), policy, TRACKS)
+
+
+def held_out_frames() -> dict[str, np.ndarray]:
+    """Frames (N, 64, 64, 3) by two drivers, every fifth, once the camera is down."""
+    env = VectorEnv(CAR_RACING.make, len(FRAME_TRACKS), MAX_STEPS)
+    found = {}
+    for name, policy in drivers(Agent.load(FOLDER)).items():
+        seen = [episode.obs[SKIP::5] for episode in episodes(env, policy, FRAME_TRACKS)]
+        found[f"{name} drives"] = np.concatenate(seen)
+    return found
 
 
 @torch.inference_mode()

@@ -25,13 +25,13 @@ EPISODE = 10 * STEPS  # all start again after so many
 
 
 class Driving:
-    """Drives that go on from round to round."""
+    """Episodes that go on from round to round."""
 
     def __init__(self, env: World, policy: Policy):
         self.env, self.policy, self.taken = env, policy, 0
 
     def rate(self) -> float:
-        """Steps a second of all drives together, in one round."""
+        """Steps a second of all episodes together, in one round."""
         if self.taken % EPISODE == 0:
             self.obs, _ = self.env.reset(seed=list(range(self.env.num_envs)))
             self.state = self.policy.initial_state(self.env.num_envs, 0)

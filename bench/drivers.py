@@ -8,10 +8,8 @@ the dream where the dream ranks drivers as the world does.
 import numpy as np
 import torch
 
-from bench.common import FOLDER, TRACKS
+from bench.common import FOLDER, MAX_STEPS, TRACKS, weights_hashes
 from wmlib.agent import Agent
-from wmlib.checkpoint import file_hash
-from wmlib.config import resolve
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
@@ -19,11 +17,8 @@ from wmlib.rollout import returns
 from wmlib.vae import to_float
 
 DRIVERS, NOISE = 48, 0.15  # the last driver's noise; C's own weights are about 0.1 wide
-DRIVES, DREAMS, AT_ONCE = (
-    4,
-    16,
-    12,
-)  # tracks and dreams for each driver; drivers on the road together
+EPISODES, DREAMS = 4, 16  # real ones and dreamt ones, for each driver
+AT_ONCE = 12  # drivers on the road together
 TEMPERATURES = (0.1, 0.3, 0.65, 1.0, 1.5)
 RESAMPLES = 2_000
 
@@ -61,19 +56,16 @@ def main() -> dict:
     agent = Agent.load(FOLDER)
     noise = torch.randn(DRIVERS, agent.params.shape[1], generator=torch.Generator().manual_seed(0))
     params = agent.params + torch.linspace(0, NOISE, DRIVERS)[:, None] * noise
-    env, tracks = VectorEnv(CAR_RACING.make, AT_ONCE * DRIVES, 1_000), TRACKS[:DRIVES]
+    env, tracks = VectorEnv(CAR_RACING.make, AT_ONCE * EPISODES, MAX_STEPS), TRACKS[:EPISODES]
     driven = [
         returns(env, team(agent, some), tracks * len(some))[0] for some in params.split(AT_ONCE)
     ]
-    real = np.concatenate(driven).reshape(DRIVERS, DRIVES)
+    real = np.concatenate(driven).reshape(DRIVERS, EPISODES)
     first_z, _ = agent.vae.encode(to_float(env.reset(seed=TRACKS[0])[0]))
-    means, halves = (
-        real.mean(axis=1),
-        spearman(real[:, ::2].mean(axis=1), real[:, 1::2].mean(axis=1)),
-    )
-    print(
-        f"real returns from {means.min():.0f} to {means.max():.0f}; two tracks and the other two agree {halves:.2f}"
-    )
+    means = real.mean(axis=1)
+    halves = spearman(real[:, ::2].mean(axis=1), real[:, 1::2].mean(axis=1))
+    spread = f"real returns from {means.min():.0f} to {means.max():.0f}"
+    print(f"{spread}; two tracks and the other two agree {halves:.2f}")
     results: dict = {"drivers": DRIVERS, "noise": NOISE, "tracks": tracks, "dreams_each": DREAMS}
     results |= {"real": means.tolist(), "spearman_of_halves": halves, "dreams": {}}
     for temperature in TEMPERATURES:
@@ -98,9 +90,5 @@ def main() -> dict:
         agreement = f"orders agree {row['spearman']:.2f} ({low:.2f} to {high:.2f})"
         print(f"temperature {temperature:4}: the shipped C is paid {dreamt[0]:5.0f}; {agreement}")
         results["dreams"][str(temperature)] = row
-    parts = ("vae", "mdnrnn", "controller", "outcome")
-    return {
-        "weights_sha256": {
-            part: file_hash(resolve(FOLDER) / part / "weights.safetensors") for part in parts
-        }
-    } | results
+    hashes = weights_hashes("vae", "mdnrnn", "controller", "outcome")
+    return {"weights_sha256": hashes} | results

@@ -28,7 +28,7 @@ class EnvPool:
 
 
 def contestants():
-    """Return the environments by name."""
+    """The environments by name."""
     envs: dict = {"stock": CarRacing(), "ours": FastCarRacing()}
     try:
         envs["envpool"] = EnvPool()
@@ -38,7 +38,7 @@ def contestants():
 
 
 def brownian(rng, steps):
-    """Return a wandering driver's actions, float32 (steps, 3)."""
+    """A wandering driver's actions, float32 (steps, 3)."""
     steer, gas, brake = np.cumsum(0.1 * rng.normal(size=(3, steps)), axis=1)
     return np.stack([np.sin(steer), 0.5 + 0.5 * np.sin(gas), 0.2 + 0.2 * np.sin(brake)], 1).astype(
         np.float32
@@ -46,7 +46,7 @@ def brownian(rng, steps):
 
 
 def drive(env, actions):
-    """Return the observations of one round."""
+    """The observations of one round."""
     return [env.step(action)[0] for action in actions]
 
 
@@ -80,13 +80,11 @@ def main():
         ratio = statistics.median(
             theirs / ours for theirs, ours in zip(steps[name], steps["ours"], strict=True)
         )
-        print(
-            f"ours is {ratio:.1f} times as fast as {name} (median over {ROUNDS} rounds of {STEPS} steps)"
-        )
+        rounds = f"median over {ROUNDS} rounds of {STEPS} steps"
+        print(f"ours is {ratio:.1f} times as fast as {name} ({rounds})")
         results["ours_times_as_fast_as"][name] = ratio
-    print(
-        f"mean absolute pixel error against stock: {np.mean(errors):.2f} of 255, worst frame {max(errors):.2f}"
-    )
+    gap = f"{np.mean(errors):.2f} of 255, worst frame {max(errors):.2f}"
+    print(f"mean absolute pixel error against stock: {gap}")
     return results | {
         "pixel_error_mean": float(np.mean(errors)),
         "pixel_error_worst_frame": float(max(errors)),

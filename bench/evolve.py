@@ -1,4 +1,4 @@
-"""A generation's drives, environment steps a second on all cores: the script that the course began with, and ours.
+"""A generation's episodes, environment steps a second on all cores: the script that the course began with, and ours.
 
 The script drives one candidate after another in the stock environment, each frame through V twice, once as what C sees
 and once as what M is told; its loop is written anew here. Ours is `race` with LAPTOP's numbers around the shipped C.
@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.common import FOLDER, episodes_in_generation, timed
+from bench.origin import ScriptVAE
 from wmlib import parallel
 from wmlib.agent import Agent
 from wmlib.evolve import race
@@ -23,26 +24,6 @@ from wmlib.presets import LAPTOP
 from wmlib.run import claim_run, load_config
 
 ROUNDS, STEPS, ORIGIN_STEPS = 5, 600, 400
-
-
-class OriginV(nn.Module):
-    """The script's encoder: padded convolutions to 4x4x256, then mu and logvar of 32 latents in one layer."""
-
-    def __init__(self):
-        super().__init__()
-        widths = [3, 32, 64, 128, 256]
-        pairs = zip(widths[:-1], widths[1:])
-        layers = [
-            layer
-            for a, b in pairs
-            for layer in (nn.Conv2d(a, b, 4, stride=2, padding=1), nn.ReLU())
-        ]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4096, 64))
-
-    def forward(self, obs: np.ndarray) -> torch.Tensor:
-        """A stock observation (96, 96, 3) to mu (32,)."""
-        x = torch.from_numpy(obs).permute(2, 0, 1).float()[None] / 255
-        return self.layers(F.interpolate(x, size=(64, 64))).chunk(2, dim=1)[0][0]
 
 
 class OriginM(nn.Module):
@@ -58,19 +39,25 @@ class OriginM(nn.Module):
         return self.head(h), state
 
 
+def coded(v: ScriptVAE, obs: np.ndarray) -> torch.Tensor:
+    """A stock observation (96, 96, 3) to mu (32,)."""
+    x = torch.from_numpy(obs).permute(2, 0, 1).float()[None] / 255
+    return v.encoder(F.interpolate(x, size=(64, 64))).chunk(2, dim=1)[0][0]
+
+
 @torch.no_grad()
-def origin(env: gym.Env, v: OriginV, m: OriginM, seed: int) -> int:
-    """One candidate's drive as the script evaluates it; returns its steps."""
+def origin(env: gym.Env, v: ScriptVAE, m: OriginM, seed: int) -> int:
+    """One candidate's episode as the script evaluates it; returns its steps."""
     rng = np.random.default_rng(seed)
     weights, bias = rng.normal(0, 0.1, (3, 288)), rng.normal(0, 0.1, (3, 1))
     obs, _ = env.reset(seed=seed)
     state, done, steps = (torch.zeros(1, 1, 256), torch.zeros(1, 1, 256)), False, 0
     while not done and steps < ORIGIN_STEPS:
-        z = v(obs)
+        z = coded(v, obs)
         x = np.concatenate([z.numpy(), state[0][0, 0].numpy()])[:, None]
         action = np.clip((weights @ x + bias)[:, 0], [-1, 0, 0], 1)
         obs, _, terminated, truncated, _ = env.step(action)
-        v(obs)
+        coded(v, obs)
         _, state = m(z, action, state)
         done, steps = terminated or truncated, steps + 1
     return steps
@@ -88,7 +75,7 @@ def main() -> dict:
         collect=replace(shipped.collect, episodes=0, agent_episodes=0),
         evolve=settings,
     )
-    env, v, m = gym.make("CarRacing-v3", render_mode="rgb_array"), OriginV(), OriginM()
+    env, v, m = gym.make("CarRacing-v3", render_mode="rgb_array"), ScriptVAE(), OriginM()
     rates: dict[str, list[float]] = {"origin": [], "ours": []}
     with tempfile.TemporaryDirectory() as name:
         run = claim_run(f"{name}/run", config)

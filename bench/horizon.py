@@ -1,7 +1,7 @@
 """How long a dream stays true: the same start, the same actions, dreamt and real frames compared step by step.
 
 The measure is the road's overlap: of the pixels that are road in either frame, the share that is road in both. Chance
-is the overlap with another moment of the same kind of drives. A prediction is usable while it lies nearer to V's own
+is the overlap with another moment of the same driver's episodes. A prediction is usable while it lies nearer to V's own
 reconstruction than to chance; the step at which it no longer does is its half-life. Beside M: the last frame repeated,
 and M with its memory emptied before every step. Then what a dream does that the world never does, and the reverse.
 """
@@ -11,50 +11,55 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from bench.common import FOLDER, TRACKS, encoded, weights_hashes
+from bench.common import FOLDER, MAX_STEPS, TRACKS, driven, drivers, encoded, weights_hashes
 from wmlib.agent import Agent
 from wmlib.data import Episode
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.car_racing import CAR_RACING, road
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import State
-from wmlib.policies import BrownianPolicy
-from wmlib.rollout import record_all
 from wmlib.vae import to_uint8
-from wmlib.world import Policy
 
 STEPS = (1, 2, 3, 5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200)
 STARTS = 12  # moments of each episode
 SKIP = 60  # its first steps, while the camera comes down, are left out
 TEMPERATURES = (0.1, 0.3, 0.65, 1.0, 1.5)
 BRAKE = np.array([0, 0, 1], np.float32)
+BRAKE_AT = 150  # steps that the real car has driven
 LONG = (0, 50, 100, 200, 500, 1_000)
 LOOK = 10  # steps from one look at the road to the next
 CAR = (slice(46, 62), slice(24, 40))  # rows and columns around the car
 
 
 class Places:
-    """Moments of drives: what was seen then, what M remembered, which actions and frames followed."""
+    """Moments of episodes: what was seen then, what M remembered, which actions and frames followed."""
 
     def __init__(self, agent: Agent, found: list[Episode]):
         rng, T = np.random.default_rng(0), max(STEPS)
         chosen = [
-            (d, t)
-            for d in found
-            for t in sorted(rng.choice(np.arange(SKIP, len(d) - T), STARTS, replace=False))
+            (episode, t)
+            for episode in found
+            for t in sorted(rng.choice(np.arange(SKIP, len(episode) - T), STARTS, replace=False))
         ]
-        self.agent, self.drive = agent, np.repeat(np.arange(len(found)), STARTS)
-        codes = {id(drive): encoded(agent, drive) for drive in found}
-        self.z = torch.from_numpy(np.stack([codes[id(drive)][t] for drive, t in chosen]))  # (N, Z)
+        self.agent = agent
+        self.episode = np.repeat(np.arange(len(found)), STARTS)
+        codes = {id(episode): encoded(agent, episode) for episode in found}
+        self.z = torch.from_numpy(
+            np.stack([codes[id(episode)][t] for episode, t in chosen])
+        )  # (N, Z)
         self.state = self._remembered(
-            [(codes[id(drive)][:t], drive.action[:t]) for drive, t in chosen]
+            [(codes[id(episode)][:t], episode.action[:t]) for episode, t in chosen]
         )
         self.action = np.stack(
-            [drive.action[t : t + T] for drive, t in chosen], axis=1
+            [episode.action[t : t + T] for episode, t in chosen], axis=1
         )  # (T, N, A)
-        self.frames = {k: np.stack([drive.obs[t + k] for drive, t in chosen]) for k in (0, *STEPS)}
+        self.frames = {
+            k: np.stack([episode.obs[t + k] for episode, t in chosen]) for k in (0, *STEPS)
+        }
         self.codes = {
-            k: torch.from_numpy(np.stack([codes[id(d)][min(t + k, len(d) - 1)] for d, t in chosen]))
+            k: torch.from_numpy(
+                np.stack([codes[id(one)][min(t + k, len(one) - 1)] for one, t in chosen])
+            )
             for k in STEPS
         }
 
@@ -96,12 +101,12 @@ def dreamt(places: Places, temperature: float, memory: bool = True) -> dict[int,
 
 
 def compared(places: Places, frames: dict[int, np.ndarray]) -> dict[str, list[float]]:
-    """At each of STEPS the road's overlap, its standard error over the drives, and the squared error of a pixel."""
+    """At each of STEPS the road's overlap, its standard error over the episodes, and the squared error of a pixel."""
     rows: dict[str, list[float]] = {"overlap": [], "standard_error": [], "squared_error": []}
     for step in STEPS:
         overlap = CAR_RACING.overlap(frames[step], places.frames[step])
         each = np.array(
-            [overlap[places.drive == drive].mean() for drive in np.unique(places.drive)]
+            [overlap[places.episode == number].mean() for number in np.unique(places.episode)]
         )
         rows["overlap"].append(float(overlap.mean()))
         rows["standard_error"].append(float(each.std(ddof=1) / np.sqrt(len(each))))
@@ -170,11 +175,11 @@ def followed(
 
 
 def braked(tracks: list[int], agent: Agent) -> list[float]:
-    """The real car brakes after 150 steps: a frame's mean change in one step, at each of LONG but the last two."""
-    env = VectorEnv(CAR_RACING.make, len(tracks), 1_000)
+    """The real car brakes after BRAKE_AT steps: a frame's mean change in one step, at each of LONG but the last two."""
+    env = VectorEnv(CAR_RACING.make, len(tracks), MAX_STEPS)
     obs, _ = env.reset(seed=tracks)
     state, changes = agent.initial_state(len(tracks), 0), []
-    for _ in range(150):
+    for _ in range(BRAKE_AT):
         action, state = agent.act(obs, state)
         obs, *_ = env.step(action)
     for step in range(max(LONG[:-1]) + 1):
@@ -197,15 +202,12 @@ def main() -> dict:
         "long": LONG,
         "driven_on": {},
     }
-    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
-    for name, policy in policies.items():
-        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
-        long_enough = [one for one in driven if len(one) > SKIP + max(STEPS) + STARTS]
-        places = Places(agent, long_enough)
+    shortest = SKIP + max(STEPS) + STARTS
+    for name, policy in drivers(agent).items():
+        places = Places(agent, [episode for episode in driven(policy) if len(episode) > shortest])
         results["drives"][name] = found = table(places)
-        print(
-            f"{name} drives, {found['places']} places; the road's overlap, half-way at {found['half']:.2f}"
-        )
+        overlap = f"the road's overlap, half-way at {found['half']:.2f}"
+        print(f"{name} episodes, {found['places']} places; {overlap}")
         print(f"  {'after':18}" + "".join(f"{step:6}" for step in STEPS) + "  half-life")
         for row, values in found["rows"].items():
             life = found["half_life"][row]

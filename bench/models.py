@@ -9,20 +9,24 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bench.common import FOLDER, SKIP, TRACKS, encoded, likelihood, memories, probe
-from bench.reconstruction import held_out_frames
+from bench.common import (
+    FOLDER,
+    SKIP,
+    driven,
+    drivers,
+    encoded,
+    held_out_frames,
+    likelihood,
+    memories,
+    probe,
+)
 from wmlib.agent import Agent, new_models
 from wmlib.config import MDNRNNConfig, VAEConfig
 from wmlib.data import Episode, frame_batches, sequence_batches
-from wmlib.envs.car_racing import CAR_RACING
-from wmlib.envs.vector import VectorEnv
-from wmlib.policies import BrownianPolicy
 from wmlib.presets import LAPTOP, LAPTOP_M
-from wmlib.rollout import record_all
 from wmlib.run import open_run
 from wmlib.train import train_mdnrnn, train_vae
 from wmlib.vae import to_float
-from wmlib.world import Policy
 
 RUN = "runs/bench_agent"
 SEEDS = (0, 1)
@@ -68,28 +72,26 @@ def judged_mdnrnn(
     for _ in train_mdnrnn(settings, mdnrnn, batches):
         pass
     results = {}
-    for driver, (driven, codes) in found.items():
-        h = [memories(mdnrnn, code, drive.action)[SKIP:] for code, drive in zip(codes, driven)]
+    for driver, (episodes, codes) in found.items():
+        pairs = list(zip(episodes, codes))
+        h = [memories(mdnrnn, code, episode.action)[SKIP:] for episode, code in pairs]
         results[driver] = {
-            "nll": float(
-                np.mean([likelihood(mdnrnn, drive, code) for drive, code in zip(driven, codes)])
-            ),
-            "speed": probe(h, [drive.speed[SKIP:-1] for drive in driven]),
-            "turning": probe(h, [drive.turning[SKIP:-1] for drive in driven]),
-            "last gas": probe(h, [drive.action[SKIP - 1 : -1, 1] for drive in driven]),
+            "nll": float(np.mean([likelihood(mdnrnn, *pair) for pair in pairs])),
+            "speed": probe(h, [episode.speed[SKIP:-1] for episode in episodes]),
+            "turning": probe(h, [episode.turning[SKIP:-1] for episode in episodes]),
+            "last gas": probe(h, [episode.action[SKIP - 1 : -1, 1] for episode in episodes]),
         }
     return results
 
 
 def main() -> dict:
     """Print a line for each variant, seed and driver."""
-    agent, frames, found = Agent.load(FOLDER), held_out_frames(), {}
-    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
-    for name, policy in policies.items():
-        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
-        driven = [drive for drive in driven if len(drive) > 4 * SKIP]
-        assert len(driven) > 16, f"only {len(driven)} drives are long enough to split"
-        found[name] = driven, [encoded(agent, drive) for drive in driven]
+    agent = Agent.load(FOLDER)
+    frames = held_out_frames()
+    found = {}
+    for name, policy in drivers(agent).items():
+        episodes = [episode for episode in driven(policy) if len(episode) > 4 * SKIP]
+        found[name] = episodes, [encoded(agent, episode) for episode in episodes]
     jobs = [("V", name, seed) for seed in SEEDS for name in V_VARIANTS]
     jobs += [("M", name, seed) for seed in SEEDS for name in M_VARIANTS]
     results: dict = {"V": {}, "M": {}}

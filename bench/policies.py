@@ -1,7 +1,7 @@
-"""Where random policies get, and what a V and an M that saw only their drives make of a good driver's frames.
+"""Where random policies get, and what a V and an M that saw only their episodes make of a good driver's frames.
 
 For each policy: tiles visited, speed, distance from the start, how many directions the frames vary in; then QUICK's V
-and M are trained on its drives and asked about the shipped agent's: V for the frame itself, M for the next one.
+and M are trained on its episodes and asked about the shipped agent's: V for the frame itself, M for the next one.
 """
 
 import tempfile
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.common import FOLDER, SKIP
 from wmlib import parallel
 from wmlib.agent import Agent, load_world_model
 from wmlib.collect import collect
@@ -25,18 +26,19 @@ from wmlib.run import Run, claim_run
 from wmlib.train import mdnrnn_stage, vae_stage
 from wmlib.vae import to_float
 
-DRIVES, STEPS, SEEDS = 48, 1_000, (0, 1)
+EPISODES, STEPS = 48, 1_000  # of each policy
+SEEDS = (0, 1)
 
 
 def reach(policy: str, seed: int) -> dict[str, float]:
-    """One drive's tiles visited, mean speed and farthest distance from the start, in world units."""
+    """One episode's tiles visited, mean speed and farthest distance from the start, in world units."""
     env = VectorEnv(CAR_RACING.make, 1, STEPS)
     config = replace(QUICK, collect=replace(QUICK.collect, policy=policy))
-    drive = record(env, random_policy(config, seed), seed, policy_seed=seed)
-    far = np.linalg.norm(drive.place - drive.place[0], axis=1).max()
+    episode = record(env, random_policy(config, seed), seed, policy_seed=seed)
+    far = np.linalg.norm(episode.place - episode.place[0], axis=1).max()
     game: Any = env.envs[0].unwrapped
     tiles = game.tile_visited_count
-    return {"tiles": tiles, "speed": float(drive.speed[1:].mean()), "farthest": float(far)}
+    return {"tiles": tiles, "speed": float(episode.speed[1:].mean()), "farthest": float(far)}
 
 
 def directions(frames: np.ndarray) -> float:
@@ -47,14 +49,14 @@ def directions(frames: np.ndarray) -> float:
 
 
 @torch.inference_mode()
-def errors(run: Run, drives: list[Episode]) -> tuple[float, float]:
-    """Squared error a frame, summed over the image, on some drives: V's of the frame itself, V and M's of the next."""
+def errors(run: Run, found: list[Episode]) -> tuple[float, float]:
+    """Squared error a frame, summed over the image: V's of the frame itself, V and M's of the next."""
     model = load_world_model(run)
     seen, expected = [], []
-    for drive in drives:
-        x = to_float(drive.obs)
+    for episode in found:
+        x = to_float(episode.obs)
         z, _ = model.vae.encode(x)
-        h, _ = model.mdnrnn.memory(z[None, :-1], torch.from_numpy(drive.action)[None])
+        h, _ = model.mdnrnn.memory(z[None, :-1], torch.from_numpy(episode.action)[None])
         mixture = model.mdnrnn.mixture(h)
         mean = (mixture.logits.softmax(-1) * mixture.mu).sum(-1)[0]
         seen.append((model.vae.decode(z) - x).square().sum((1, 2, 3)))
@@ -62,10 +64,10 @@ def errors(run: Run, drives: list[Episode]) -> tuple[float, float]:
     return torch.cat(seen).mean().item(), torch.cat(expected).mean().item()
 
 
-def measured(policy: str, drives: list[Episode]) -> dict:
-    """All that is said of a policy: means over its drives, and over the seeds of V and M."""
-    driven = list(parallel.run(reach, [(policy, seed) for seed in range(DRIVES)]))
-    found: dict = {name: float(np.mean([drive[name] for drive in driven])) for name in driven[0]}
+def measured(policy: str, shown: list[Episode]) -> dict:
+    """All that is said of a policy: means over its episodes, and over the seeds of V and M."""
+    driven = list(parallel.run(reach, [(policy, seed) for seed in range(EPISODES)]))
+    found: dict = {name: float(np.mean([one[name] for one in driven])) for name in driven[0]}
     found |= {"directions": [], "seen_error": [], "expected_error": []}
     for seed in SEEDS:
         collected = replace(QUICK.collect, max_steps=STEPS, policy=policy)
@@ -75,27 +77,25 @@ def measured(policy: str, drives: list[Episode]) -> dict:
             for stage in (collect(run), vae_stage(run), mdnrnn_stage(run)):
                 for _ in stage:
                     pass
-            kept = [load_episode(path).obs[50::25] for path in run.episode_paths()]
+            kept = [load_episode(path).obs[SKIP::25] for path in run.episode_paths()]
             found["directions"].append(directions(np.concatenate(kept)))
-            for key, error in zip(("seen_error", "expected_error"), errors(run, drives)):
+            for key, error in zip(("seen_error", "expected_error"), errors(run, shown)):
                 found[key].append(error)
     return found
 
 
 def main():
     """Print a line for each policy."""
-    agent = Agent.load("data/pretrained/car_racing")
-    drives = episodes(VectorEnv(CAR_RACING.make, 4, STEPS), agent, list(SELECT_SEEDS[500:504]), 0)
-    drives = [
-        Episode(drive.obs[50:], drive.action[50:], drive.reward[50:], drive.terminated, drive.seed)
-        for drive in drives
-    ]
+    env = VectorEnv(CAR_RACING.make, 4, STEPS)
+    shown = []
+    for one in episodes(env, Agent.load(FOLDER), list(SELECT_SEEDS[500:504])):
+        late = replace(one, obs=one.obs[SKIP:], action=one.action[SKIP:], reward=one.reward[SKIP:])
+        shown.append(late)
     results = {}
-    print(
-        f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}{'directions':>12}{'frame error':>13}{'next frame':>12}"
-    )
+    heads = f"{'':16}{'tiles':>7}{'speed':>7}{'farthest':>10}"
+    print(f"{heads}{'directions':>12}{'frame error':>13}{'next frame':>12}")
     for policy in RANDOM_POLICIES:
-        found = results[policy] = measured(policy, drives)
+        found = results[policy] = measured(policy, shown)
         means = (np.mean(found[key]) for key in ("directions", "seen_error", "expected_error"))
         columns = found["tiles"], found["speed"], found["farthest"], *means
         print(
@@ -103,4 +103,4 @@ def main():
             flush=True,
         )
     parallel.stop()
-    return {"drives": DRIVES, "steps": STEPS, "policies": results}
+    return {"drives": EPISODES, "steps": STEPS, "policies": results}

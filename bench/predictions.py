@@ -1,11 +1,12 @@
 """What M buys: -log p of the z that came, one step and ten steps ahead, beside predictors that know or may say less.
 
-In nats for each latent, on drives of the agent and of the random policy on tracks that no stage drives on, their first
-steps left out. Ten steps ahead M dreams futures under the true actions; p is then the mean, over these futures, of the
-last step's density, each latent by itself (the futures are few, which costs M a little). All are fitted on draws of z
-from the same drives (bench/rivals.py; the shipped M on others, for longer) and asked for draws, as in training; then,
-unchanged, they read mu and are asked for mu, as in the game. V uses a latent that it spends more than a tenth of a nat
-on; a draw of another is noise, whatever one knows.
+In nats for each latent, on episodes of the agent and of the random policy on tracks that no stage drives
+on, their first steps left out. Ten steps ahead M dreams futures under the true actions; p is then the
+mean, over these futures, of the last step's density, each latent by itself (the futures are few, which
+costs M a little). All are fitted on draws of z from the same episodes (bench/rivals.py; the shipped M on
+others, for longer) and asked for draws, as in training; then, unchanged, they read mu and are asked for
+mu, as in the game. V uses a latent that it spends more than a tenth of a nat on; a draw of another is
+noise, whatever one knows.
 """
 
 import math
@@ -17,29 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.common import FOLDER, SKIP, TRACKS, weights_hashes
-from bench.rivals import CONFIG, JOINT, SETTINGS, Joint, joint_nll, new, trained, training_drives
+from bench.common import FOLDER, SKIP, driven, drivers, weights_hashes
+from bench.rivals import JOINT, SETTINGS, Joint, joint_nll, new, trained, training_episodes
 from wmlib.agent import Agent
 from wmlib.data import EncodedEpisode, load_episode
-from wmlib.envs.car_racing import CAR_RACING
-from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import MDNRNN, Mixture, mixture_nll, place_noise
-from wmlib.policies import BrownianPolicy
-from wmlib.rollout import episodes
 from wmlib.train import encode_episode
 from wmlib.vae import kl_to_standard_normal
-from wmlib.world import Policy
 
-AHEAD, STARTS, SAMPLES, RIDGE = (
-    10,
-    12,
-    64,
-    1.0,
-)  # STARTS: moments of each drive; SAMPLES: futures from each of them
+AHEAD = 10
+STARTS = 12  # moments of each episode
+SAMPLES = 64  # futures from each of them
+RIDGE = 1.0
 
 
 class Codes(NamedTuple):
-    """One drive: z (T+1, Z), drawn or mu; the draws' entropy (T+1, Z) in nats; action (T, A); moments starts (N,)."""
+    """One episode: z (T+1, Z), drawn or mu; the draws' entropy (T+1, Z) in nats; action (T, A); moments starts (N,)."""
 
     z: Tensor
     entropy: Tensor
@@ -47,13 +41,14 @@ class Codes(NamedTuple):
     starts: Tensor
 
 
-def read(drive: EncodedEpisode, seed: int, draw: bool = True) -> Codes:
-    """The codes of a drive; its moments and its noise belong to the seed."""
+def read(episode: EncodedEpisode, seed: int, draw: bool = True) -> Codes:
+    """The codes of an episode; its moments and its noise belong to the seed."""
     rng = np.random.default_rng(seed)
-    starts = np.sort(rng.choice(np.arange(SKIP, len(drive) - AHEAD + 1), STARTS, replace=False))
-    noise = np.exp(drive.logvar / 2) * rng.standard_normal(drive.mu.shape, dtype=np.float32)
-    entropy = 0.5 * (drive.logvar + math.log(2 * math.pi * math.e))
-    return Codes(*map(torch.from_numpy, (drive.mu + draw * noise, entropy, drive.action, starts)))
+    starts = np.sort(rng.choice(np.arange(SKIP, len(episode) - AHEAD + 1), STARTS, replace=False))
+    noise = np.exp(episode.logvar / 2) * rng.standard_normal(episode.mu.shape, dtype=np.float32)
+    entropy = 0.5 * (episode.logvar + math.log(2 * math.pi * math.e))
+    parts = (episode.mu + draw * noise, entropy, episode.action, starts)
+    return Codes(*map(torch.from_numpy, parts))
 
 
 class Fixed:
@@ -169,7 +164,7 @@ def calibration(mdnrnn: MDNRNN, found: list[Codes], used: Tensor) -> dict:
 def predictors(
     models: dict[str, list[MDNRNN]], shipped: MDNRNN, training: list[Codes], order: Tensor
 ) -> dict:
-    """What scores a drive's codes, by the name of its row: one for each seed."""
+    """What scores an episode's codes, by the name of its row: one for each seed."""
     rows: dict[str, list[Callable[[Codes], Tensor]]] = {
         "z repeated": [Fixed(training, repeat=True).score]
     }
@@ -195,13 +190,13 @@ def table(
 ) -> dict:
     """Print and return each row's nats at one step and at AHEAD, one for each seed, over the used latents and over all.
 
-    above_m: how much more than M's on the used ones; standard_error: of this difference, over the drives.
+    above_m: how much more than M's on the used ones; standard_error: of this difference, over the episodes.
     """
     found: dict = {}
     together = lambda seeds: torch.stack(
         [torch.stack([one(each) for each in codes]) for one in seeds]
     )
-    nats = {row: together(seeds) for row, seeds in rows.items()}  # (seeds, drives, 2, Z)
+    nats = {row: together(seeds) for row, seeds in rows.items()}  # (seeds, episodes, 2, Z)
     for row, values in nats.items():
         for k, now, m in zip((1, AHEAD), values.unbind(dim=2), nats["M"].unbind(dim=2)):
             if now.isnan().any():
@@ -218,41 +213,37 @@ def table(
     return found
 
 
-def spent(drives: list[EncodedEpisode]) -> Tensor:
+def spent(episodes: list[EncodedEpisode]) -> Tensor:
     """The mean nats that V spends on each latent (Z,), its KL to a standard normal."""
     mu, logvar = (
-        np.concatenate([getattr(one, part)[SKIP:] for one in drives]) for part in ("mu", "logvar")
+        np.concatenate([getattr(one, part)[SKIP:] for one in episodes]) for part in ("mu", "logvar")
     )
     return kl_to_standard_normal(torch.from_numpy(mu), torch.from_numpy(logvar)).mean(dim=0)
 
 
 def main() -> dict:
     """Print a table for each driver and code, and the calibration of the shipped M."""
-    agent, paths = Agent.load(FOLDER), training_drives()
-    models, drives = trained(paths), [load_episode(path, EncodedEpisode) for path in paths]
-    training = [read(drive, index) for index, drive in enumerate(drives) if len(drive) > 4 * SKIP]
-    kl = spent(drives)
-    used, rows = (
-        torch.where(kl > 0.1)[0],
-        predictors(models, agent.mdnrnn, training, kl.argsort(descending=True)),
-    )
+    agent = Agent.load(FOLDER)
+    paths = training_episodes()
+    models = trained(paths)
+    episodes = [load_episode(path, EncodedEpisode) for path in paths]
+    training = [read(one, index) for index, one in enumerate(episodes) if len(one) > 4 * SKIP]
+    kl = spent(episodes)
+    used = torch.where(kl > 0.1)[0]
+    rows = predictors(models, agent.mdnrnn, training, kl.argsort(descending=True))
     results: dict = {
         "weights_sha256": weights_hashes("vae", "mdnrnn"),
         "steps": SETTINGS.steps,
         "latents_used": used.tolist(),
         "drives": {},
     }
-    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
-    for driver, policy in policies.items():
-        env = VectorEnv(CAR_RACING.make, len(TRACKS), CONFIG.collect.max_steps)
-        driven = episodes(env, policy, TRACKS, 0)
-        found = [encode_episode(agent.vae, drive) for drive in driven if len(drive) > 4 * SKIP]
+    for driver, policy in drivers(agent).items():
+        found = [encode_episode(agent.vae, one) for one in driven(policy) if len(one) > 4 * SKIP]
         results["drives"][driver] = {"number": len(found), "nats": {}}
         for code, floor in {"z": {"entropy of the draw": [entropy]}, "mu": {}}.items():
-            codes = [read(drive, index, draw=code == "z") for index, drive in enumerate(found)]
-            print(
-                f"{driver} drives ({len(found)}), {code}: nats on the used latents, on all, on the used above M's"
-            )
+            codes = [read(one, index, draw=code == "z") for index, one in enumerate(found)]
+            columns = "nats on the used latents, on all, on the used above M's"
+            print(f"{driver} episodes ({len(found)}), {code}: {columns}")
             results["drives"][driver]["nats"][code] = table(rows | floor, codes, used)
             if code == "z":
                 results["drives"][driver]["calibration"] = calibration(agent.mdnrnn, codes, used)

@@ -54,7 +54,8 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
 def variant(name: str, seed: int) -> Config:
     """A variant's configuration, with as many generations as the common budget of steps allows."""
     changes, reads = VARIANTS[name]
-    settings, budget = replace(BASE, **changes), steps_in_generations(BASE, GENERATIONS)
+    settings = replace(BASE, **changes)
+    budget = steps_in_generations(BASE, GENERATIONS)
     generations = max(
         number for number in range(1, 200) if steps_in_generations(settings, number) <= budget
     )
@@ -95,10 +96,8 @@ def main() -> dict:
             found = np.array(rows[-1]["selection"])
             row = {"seed": seed, "generations": len(rows), "mean": found.mean(), "std": found.std()}
             results.setdefault(name, {"changes": VARIANTS[name], "runs": []})["runs"].append(row)
-            print(
-                f"{name:28} seed {seed}: {row['mean']:6.1f} ± {row['std']:5.1f}, {len(rows)} generations",
-                flush=True,
-            )
+            score = f"{row['mean']:6.1f} ± {row['std']:5.1f}, {len(rows)} generations"
+            print(f"{name:28} seed {seed}: {score}", flush=True)
     parallel.stop()
     about = {
         "steps": steps_in_generations(BASE, GENERATIONS),

@@ -10,45 +10,27 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench.vae import BATCH, SCRIPT_LEARNING_RATE, ScriptVAE, plain_loop, script_loss
+from bench.common import FOLDER, FRAME_TRACKS, held_out_frames, weights_hashes
+from bench.origin import SCRIPT_LEARNING_RATE, ScriptVAE, plain_loop, script_loss
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
-from wmlib.config import resolve
-from wmlib.data import EpisodeStore, frame_batches, load_episode
-from wmlib.envs.car_racing import CAR_RACING
-from wmlib.envs.vector import VectorEnv
-from wmlib.policies import BrownianPolicy
-from wmlib.rollout import episodes
+from wmlib.data import frame_batches, load_episode
+from wmlib.presets import LAPTOP
+from wmlib.run import open_run
 from wmlib.vae import VAE, kl_to_standard_normal, to_float
-from wmlib.world import Policy
 
-V_FOLDER, RUN = resolve("data/pretrained/car_racing/vae"), resolve("runs/laptop/episodes")
-TRACKS = [41_000_000 + i for i in range(16)]  # no stage drives there
+RUN = "runs/laptop"
+BATCH = LAPTOP.vae.batch_size
 COMPONENTS, FIT_FRAMES = 32, 16_000
-
-
-def held_out_frames() -> dict[str, np.ndarray]:
-    """Frames (N, 64, 64, 3) of tracks that no stage drives on, by two drivers; every fifth, once the camera is down."""
-    drivers: dict[str, Policy] = {
-        "random drives": BrownianPolicy(CAR_RACING),
-        "the agent's drives": Agent.load("data/pretrained/car_racing"),
-    }
-    env = VectorEnv(CAR_RACING.make, len(TRACKS), 1_000)
-    return {
-        name: np.concatenate([drive.obs[50::5] for drive in episodes(env, driver, TRACKS, 0)])
-        for name, driver in drivers.items()
-    }
 
 
 def parts(obs: np.ndarray) -> dict[str, np.ndarray]:
     """Which pixels (N, 64, 64) are car, road and the rest: the car is red with a pixel's margin, the road grey."""
     r, g, b = np.moveaxis(obs.astype(int), -1, 0)
     red = (r > g + 60) & (r > b + 60)
-    red[:, :, :24], red[:, :, 40:], red[:, :40] = (
-        False,
-        False,
-        False,
-    )  # kerbs are red too, the car is at one place
+    away = np.ones(red.shape[1:], bool)
+    away[40:, 24:40] = False
+    red &= ~away  # kerbs are red too, the car is at one place
     car = red.copy()
     for axis, shift in ((1, 1), (1, -1), (2, 1), (2, -1)):
         car |= np.roll(red, shift, axis)
@@ -117,8 +99,9 @@ def script_vae(paths, seconds: float) -> ScriptVAE:
 
 def main():
     """Print errors and codes of each way, on each driver's frames."""
-    paths, seconds = EpisodeStore(RUN).paths(), read_json(V_FOLDER / "meta.json")["duration_s"]
-    vae: VAE = Agent.load(V_FOLDER.parent).vae
+    paths = open_run(RUN).episode_paths()
+    seconds = read_json(open_run(FOLDER).part("vae") / "meta.json")["duration_s"]
+    vae: VAE = Agent.load(FOLDER).vae
     script = script_vae(paths, seconds)
     encode_script = lambda x: script.encoder(x).chunk(2, dim=1)
     painters = {
@@ -130,9 +113,9 @@ def main():
         "the script's V": lambda x: script.decoder(encode_script(x)[0]),
     }
     results = {
-        "weights_sha256": read_json(V_FOLDER / "meta.json")["weights_sha256"],
+        "weights_sha256": weights_hashes("vae")["vae"],
         "training_seconds": seconds,
-        "tracks": TRACKS,
+        "tracks": FRAME_TRACKS,
         "frames": {},
     }
     for driver, obs in held_out_frames().items():

@@ -1,6 +1,6 @@
-"""M and its rivals, trained alike on the same drives for `python -m bench predictions`.
+"""M and its rivals, trained alike on the same episodes for `python -m bench predictions`.
 
-96 drives of the random policy and 48 of the shipped agent, as codes of the shipped V. Drives and weights stay in
+96 episodes of the random policy and 48 of the shipped agent, as codes of the shipped V. Episodes and weights stay in
 runs/predictions: what is stopped goes on, and what is there is not made again.
 """
 
@@ -96,12 +96,12 @@ def train(folder: Path, paths: list[Path], settings: MDNRNNConfig, name: str, se
     return metrics["loss"]
 
 
-def training_drives() -> list[Path]:
-    """The files of the drives that all is fitted on, as codes of the shipped V."""
+def training_episodes() -> list[Path]:
+    """The files of the episodes that all is fitted on, as codes of the shipped V."""
     run = claim_run(RUN, CONFIG)
     for done, _ in collect(run):
         if done % 24 == 0:
-            print(f"{done} training drives", flush=True)
+            print(f"{done} training episodes", flush=True)
     for share in encode_episodes(run):
         print(f"{share:.0%} of them encoded", flush=True)
     return run.latent_paths()

@@ -1,4 +1,4 @@
-"""Formats for stored frames, on the same drives: bytes on disk, how fast they are written and read; and V's batches.
+"""Formats for stored frames, on the same episodes: bytes on disk, how fast they are written and read; and V's batches.
 
 PNG holds an episode's frames in one tall picture. HDF5 and Zarr, where installed, compress an episode as one chunk, or
 each frame by itself, so that single frames can be read. Zarr compresses with Zstandard, HDF5 and npz with deflate.
@@ -25,6 +25,7 @@ from wmlib.vae import VAE
 
 EPISODES, STEPS = 32, 1_000
 BATCH, BATCHES = LAPTOP.vae.batch_size, 300
+TRAINED = 30  # steps of V
 FRAME = (1, 64, 64, 3)
 
 
@@ -124,30 +125,30 @@ def size(path):
 def main():
     """Print a line for each format, then what the store's own batches reach."""
     env, policy = VectorEnv(CAR_RACING.make, 1, STEPS), BrownianPolicy(CAR_RACING)
-    drives = [episodes(env, policy, [seed], seed)[0] for seed in range(EPISODES)]
+    driven = [episodes(env, policy, [seed], seed)[0] for seed in range(EPISODES)]
     found = formats()
     rows: dict[str, dict] = {name: {"write": [], "read": [], "bytes": 0} for name in found}
-    frames = sum(len(drive.obs) for drive in drives)
+    frames = sum(len(episode.obs) for episode in driven)
     with tempfile.TemporaryDirectory() as folder:
-        for index, drive in enumerate(drives):  # every format takes its turn at every episode
+        for index, episode in enumerate(driven):  # every format takes its turn at every episode
             for name, (write, read, read_rows) in found.items():
                 path = Path(folder) / f"{name}{index}{'.npy' if 'npy' in name else ''}"
-                rows[name]["write"].append(len(drive.obs) / timed(write, path, drive.obs)[0])
+                rows[name]["write"].append(len(episode.obs) / timed(write, path, episode.obs)[0])
                 seconds, back = timed(read, path)
-                assert np.array_equal(back, drive.obs), f"{name} lost something"
-                rows[name]["read"].append(len(drive.obs) / seconds)
+                assert np.array_equal(back, episode.obs), f"{name} lost something"
+                rows[name]["read"].append(len(episode.obs) / seconds)
                 rows[name]["bytes"] += size(path)
                 if read_rows:  # one frame from here and there, as a batch needs it
                     chosen = np.sort(
-                        np.random.default_rng(index).choice(len(drive.obs), 5, replace=False)
+                        np.random.default_rng(index).choice(len(episode.obs), 5, replace=False)
                     )
                     rows[name].setdefault("rows", []).append(5 / timed(read_rows, path, chosen)[0])
         store = EpisodeStore(Path(folder) / "store")
-        for index, drive in enumerate(drives):
-            store.save(index, drive)
+        for index, episode in enumerate(driven):
+            store.save(index, episode)
         batches = frame_batches(store.paths(), BATCH, seed=0)
         seconds, _ = timed(lambda: sum(len(next(batches)) for _ in range(BATCHES)))
-        vae, kept = VAE(), [next(batches)] * 30
+        vae, kept = VAE(), [next(batches)] * TRAINED
         training, _ = timed(
             lambda: list(train_vae(replace(LAPTOP.vae, steps=len(kept)), vae, iter(kept)))
         )

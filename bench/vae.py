@@ -7,7 +7,6 @@ set beside the machine's own speed in multiplying matrices.
 import itertools
 import statistics
 import tempfile
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.common import timed
+from bench.origin import SCRIPT_LEARNING_RATE, ScriptVAE, plain_loop, script_loss
 from wmlib.collect import collect
 from wmlib.data import frame_batches, load_episode
 from wmlib.fast import ConvTranspose2d
@@ -26,34 +27,6 @@ from wmlib.vae import VAE, vae_loss
 
 ROUNDS, STEPS, EPISODES = 7, 20, 8
 BATCH = LAPTOP.vae.batch_size
-SCRIPT_LEARNING_RATE = 1e-4
-
-
-class ScriptVAE(nn.Module):
-    """The origin script's V, written anew, at the paper's number of latents."""
-
-    def __init__(self, z_size: int = 32):
-        super().__init__()
-        widths = [3, 32, 64, 128, 256]
-        down = [(nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()) for a, b in itertools.pairwise(widths)]
-        up = [
-            (nn.ConvTranspose2d(b, a, 4, 2, 1), nn.ReLU())
-            for a, b in reversed(list(itertools.pairwise(widths)))
-        ]
-        self.encoder = nn.Sequential(
-            *itertools.chain(*down), nn.Flatten(), nn.Linear(4096, 2 * z_size)
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(z_size, 4096),
-            nn.ReLU(),
-            nn.Unflatten(1, (256, 4, 4)),
-            *list(itertools.chain(*up))[:-1],
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x):
-        mu, logvar = self.encoder(x).chunk(2, dim=1)
-        return self.decoder(mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)), mu, logvar
 
 
 def plain_vae() -> VAE:
@@ -64,24 +37,6 @@ def plain_vae() -> VAE:
             k, stride = own.kernel_size[0], own.stride[0]
             vae.decoder[index] = nn.ConvTranspose2d(own.in_channels, own.out_channels, k, stride)
     return vae
-
-
-def script_loss(recon, x, mu, logvar):
-    """The script's: squared error averaged over pixels, and a thousandth of the KL."""
-    kl = -0.5 * torch.sum(1 + logvar - mu.square() - logvar.exp()) / len(x)
-    return nn.functional.mse_loss(recon, x) + 0.001 * kl
-
-
-def plain_loop(vae, loss_of, learning_rate, batches):
-    """Train in fp32 on float pictures, as one would write it first: a step for each next()."""
-    optimizer = torch.optim.Adam(vae.parameters(), learning_rate)
-    for x in batches:
-        recon, mu, logvar = vae(x)
-        loss = loss_of(recon, x, mu, logvar)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss.item()
 
 
 def loaded(frames):
@@ -103,9 +58,7 @@ def matrix_flops(dtype, side: int = 1536) -> float:
     """The best of some products of square matrices, in operations a second."""
     one, other, times = torch.rand(side, side).to(dtype), torch.rand(side, side).to(dtype), []
     for _ in range(12):
-        start = time.perf_counter()
-        one @ other
-        times.append(time.perf_counter() - start)
+        times.append(timed(torch.matmul, one, other)[0])
     return 2 * side**3 / min(times)
 
 
@@ -130,10 +83,8 @@ def main():
                 next(loop)
         for _ in range(ROUNDS):
             for label, loop in loops.items():
-                start = time.perf_counter()
-                for _ in range(STEPS):
-                    next(loop)
-                rates[label].append(BATCH * STEPS / (time.perf_counter() - start))
+                seconds, _ = timed(list, itertools.islice(loop, STEPS))
+                rates[label].append(BATCH * STEPS / seconds)
     flops = {
         "script": flops_a_frame(ScriptVAE(), script_loss),
         "plain": flops_a_frame(plain_vae(), paper),

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.explorer import OURS, SETUP, shown
-from browser import browse, troubles
+from browser import browse, shown, troubles
 from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.controller import Controller
@@ -24,6 +23,25 @@ from wmlib.vae import VAE, to_float, to_uint8
 from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders, live
 
 NOTHING = np.zeros(3, np.float32)
+EXPLORER_SETUP = """
+import ipywidgets
+import matplotlib.pyplot as plt
+import torch
+from wmlib import plots
+from wmlib.agent import Agent
+from wmlib.config import resolve
+from wmlib.data import load_episode
+from wmlib.train import encode_frames
+from wmlib.vae import to_uint8
+from wmlib.widgets import LatentExplorer
+
+vae = Agent.load("data/pretrained/car_racing").vae
+frames = load_episode(resolve("data/episodes/000000.npz")).obs[50::10]
+"""
+EXPLORER = """
+explorer = LatentExplorer(vae, frames, plots.picture(plt.figure(), "an empty picture"))
+explorer
+"""
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
 ENDS_PAINTED = """count => {
     const ends = Array.from(document.querySelectorAll(".wm-latent canvas"));
@@ -397,7 +415,7 @@ def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
 @pytest.fixture
 def explorers(jupyterlab):
     """A page of headless Chromium with two explorers, painted to the sliders' ends."""
-    with shown(SETUP, OURS, OURS, lab=jupyterlab) as page:
+    with shown(EXPLORER_SETUP, EXPLORER, EXPLORER, lab=jupyterlab) as page:
         page.wait_for_function(ENDS_PAINTED, arg=32)
         yield page
 
