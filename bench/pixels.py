@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.common import FOLDER, weights_hashes
+from bench.common import FOLDER, MAX_STEPS, weights_hashes
 from wmlib import parallel
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
@@ -17,7 +17,7 @@ RESULTS = "data/results/car_racing.json"
 def score(seeds: list[int]) -> list[float]:
     """The agent's return on each track, on our pixels; the noise is the evaluation's."""
     agent = Agent.load(FOLDER)
-    env = VectorEnv(agent.task.make, len(seeds), agent.task.max_steps)
+    env = VectorEnv(agent.task.make, len(seeds), MAX_STEPS)
     return returns(env, agent, seeds, seeds[0])[0].tolist()
 
 
@@ -25,9 +25,8 @@ def main() -> dict:
     """Print both means and the mean difference with its interval."""
     results = read_json(resolve(RESULTS))
     if not weights_hashes("vae", "mdnrnn").items() <= results["weights_sha256"].items():
-        raise ValueError(
-            f"{RESULTS} is about other weights than {FOLDER} holds; run python -m wmlib evaluate first"
-        )
+        odd = f"{RESULTS} is about other weights than {FOLDER} holds"
+        raise ValueError(f"{odd}; run python -m wmlib evaluate first")
     official = np.array(results["agent"]["returns"])
     seeds = [results["first_seed"] + i for i in range(len(official))]
     jobs = [(seeds[i : i + EVALUATE_BLOCK],) for i in range(0, len(seeds), EVALUATE_BLOCK)]
@@ -35,12 +34,10 @@ def main() -> dict:
     parallel.stop()
     difference = summarise((fast - official).tolist())
     low, high = difference["interval"]
-    print(
-        f"official {official.mean():.1f} ± {official.std():.1f}, fast {fast.mean():.1f} ± {fast.std():.1f}"
-    )
-    print(
-        f"fast minus official: {difference['mean']:.1f}, mean within {low:.1f} to {high:.1f} over {len(fast)} tracks"
-    )
+    for name, found in {"official": official, "fast": fast}.items():
+        print(f"{name} {found.mean():.1f} ± {found.std():.1f}")
+    within = f"mean within {low:.1f} to {high:.1f} over {len(fast)} tracks"
+    print(f"fast minus official: {difference['mean']:.1f}, {within}")
     return {
         "official": results["agent"],
         "fast": summarise(fast.tolist()),

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.common import FOLDER
+from wmlib import parallel
 from wmlib.checkpoint import load_into, save_weights
 from wmlib.collect import collect
 from wmlib.config import MDNRNNConfig, resolve
 from wmlib.data import data_hash, sequence_batches
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.mdnrnn import MDNRNN, Mixture, State, mixture_nll
-from wmlib.parallel import run as run_jobs
 from wmlib.presets import LAPTOP, LAPTOP_M
 from wmlib.run import claim_run
 from wmlib.train import encode_episodes, train_mdnrnn
@@ -112,12 +112,9 @@ def trained(paths: list[Path]) -> dict[str, list[MDNRNN]]:
     folder = RUN / "trained" / f"{SETTINGS.steps} steps on {data_hash(paths)[:8]}"
     folders = {(name, seed): folder / f"{name} {seed}" for seed in SEEDS for name in NAMES}
     missing = [key for key, place in folders.items() if not (place / "meta.json").exists()]
-    for (name, seed), loss in zip(
-        missing, run_jobs(train, [(folders[key], paths, SETTINGS, *key) for key in missing])
-    ):
-        print(
-            f"trained {name}, seed {seed}: {loss:.3f} nats for each latent at the end", flush=True
-        )
+    jobs = [(folders[key], paths, SETTINGS, *key) for key in missing]
+    for (name, seed), loss in zip(missing, parallel.run(train, jobs)):
+        print(f"trained {name}, seed {seed}: {loss:.3f} nats a latent at the end", flush=True)
     found: dict[str, list[MDNRNN]] = {}
     for (name, _), place in folders.items():
         found.setdefault(name, []).append(new(name))

@@ -23,23 +23,26 @@ from wmlib.vae import to_uint8
 from wmlib.video import write_mp4
 
 HERE = Path(__file__).parent
+README = resolve("README.md")
+FOLDER = "data/pretrained/car_racing"
 TRACK = SELECT_SEEDS.start + 7
 STEPS = 500  # ten seconds of the game
 START = 60  # the camera has come down by then
+CLIP = 200  # steps of each of the six clips
 INK = (64, 64, 64)
 CONTROLS = 56  # white rows below a film, where a browser's controls cover no car
 
 
 def driven(agent: Agent, seed: int, steps: int, pictures: str | None = None) -> Episode:
-    """One real drive of so many steps; with the game's own pictures where `pictures` is "rgb_array"."""
+    """One real episode of so many steps; with the game's own pictures where `pictures` is "rgb_array"."""
     env = VectorEnv(partial(agent.task.make, pictures), 1, steps)
     return record(env, agent, seed, policy_seed=seed)
 
 
-def dream(agent: Agent, drive: Episode, start: int, steps: int, seed: int) -> np.ndarray:
-    """What the agent sees when it closes its eyes at step `start` of a drive: uint8 (steps, 64, 64, 3)."""
-    memory = torch.from_numpy(drive.h[start][None]), torch.from_numpy(drive.c[start][None])
-    z, task = drive.z[start], agent.task
+def dream(agent: Agent, episode: Episode, start: int, steps: int, seed: int) -> np.ndarray:
+    """What the agent sees when it closes its eyes at step `start` of an episode: uint8 (steps, 64, 64, 3)."""
+    memory = torch.from_numpy(episode.h[start][None]), torch.from_numpy(episode.c[start][None])
+    z, task = episode.z[start], agent.task
     env = DreamEnv(agent.vae, agent.mdnrnn, z, task=task, max_steps=steps, first_state=memory)
     return np.stack([env.render()[0] for _ in rollout(env, DreamPolicy(agent, env), [seed])])
 
@@ -84,11 +87,11 @@ def save_film(name: str, frames: list[np.ndarray]) -> None:
     Image.fromarray(frames[len(frames) // 3]).save(HERE / f"{name}.png")
 
 
-def draw_agent_beside_dream(agent: Agent, drive: Episode) -> None:
+def draw_agent_beside_dream(agent: Agent, episode: Episode) -> None:
     """The README's moving picture: the game, what V keeps of it, and the same agent in its dream."""
-    dreamt = dream(agent, drive, START, len(drive.z) - START, seed=1)
-    seen = decoded(agent, drive.z)
-    films = list(zip(drive.pictures[START:], seen[START:], dreamt))
+    dreamt = dream(agent, episode, START, len(episode.z) - START, seed=1)
+    seen = decoded(agent, episode.z)
+    films = list(zip(episode.pictures[START:], seen[START:], dreamt))
 
     def drawn(side: int, every: int) -> list[np.ndarray]:
         return [
@@ -114,11 +117,11 @@ def draw_agent_beside_dream(agent: Agent, drive: Episode) -> None:
     )
 
 
-def draw_four_panes(agent: Agent, drive: Episode) -> None:
+def draw_four_panes(agent: Agent, episode: Episode) -> None:
     """The full agent at work: the game, the frame V reads, what V keeps, what M expected this frame to be."""
     kept, expected = (
-        decoded(agent, drive.z),
-        expected_next(agent, drive.h[1:]),
+        decoded(agent, episode.z),
+        expected_next(agent, episode.h[1:]),
     )  # of frame t, of frame t + 1
     frames = [
         captioned(
@@ -130,7 +133,7 @@ def draw_four_panes(agent: Agent, drive: Episode) -> None:
             },
             256,
         )
-        for p, f, k, e in list(zip(drive.pictures[1:], drive.obs[1:], kept[1:], expected[:-1]))[
+        for p, f, k, e in list(zip(episode.pictures[1:], episode.obs[1:], kept[1:], expected[:-1]))[
             START:
         ]
     ]
@@ -139,18 +142,18 @@ def draw_four_panes(agent: Agent, drive: Episode) -> None:
 
 @torch.inference_mode()
 def draw_six_clips(agent: Agent) -> None:
-    """Six clips in two rows, all painted by V's decoder, of real drives and of dreams; six_clips.json has the answer.
+    """Six clips in two rows, all painted by V's decoder, of real episodes and of dreams; six_clips.json has the answer.
 
     A dream's z is drawn from what M expects, and so are the real ones': painted from mu they alone would not tremble.
     """
     real = np.array([True, False, False, True, False, True])
     clips = []
     for index, is_real in enumerate(real):
-        drive = driven(agent, SELECT_SEEDS.start + 100 + index, 260)
-        expected = agent.mdnrnn.mixture(torch.from_numpy(drive.h[None, START + 1 :]))
+        episode = driven(agent, SELECT_SEEDS.start + 100 + index, START + CLIP)
+        expected = agent.mdnrnn.mixture(torch.from_numpy(episode.h[None, START + 1 :]))
         drawn = sample_mixture(expected, generator=torch.Generator().manual_seed(index))[0]
         clips.append(
-            decoded(agent, drawn) if is_real else dream(agent, drive, START, 200, seed=index)
+            decoded(agent, drawn) if is_real else dream(agent, episode, START, CLIP, seed=index)
         )
     length = min(map(len, clips))
     rows = [
@@ -189,22 +192,21 @@ def score_text() -> str:
 
 def write_score() -> None:
     """Put the score between the README's markers."""
-    path = resolve("README.md")
-    before, _, rest = path.read_text().partition("<!-- score:")
+    before, _, rest = README.read_text().partition("<!-- score:")
     comment, _, rest = rest.partition("-->\n")
     _, _, after = rest.partition("<!-- /score -->")
-    path.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
+    README.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
 
 
 def main() -> None:
     """Redraw all figures."""
     plots.use_style()
     torch.set_num_threads(1)  # a batch of one frame is too small to share
-    agent = Agent.load("data/pretrained/car_racing")
-    drive = driven(agent, TRACK, STEPS, "rgb_array")
+    agent = Agent.load(FOLDER)
+    episode = driven(agent, TRACK, STEPS, "rgb_array")
     draw_map()
-    draw_agent_beside_dream(agent, drive)
-    draw_four_panes(agent, drive)
+    draw_agent_beside_dream(agent, episode)
+    draw_four_panes(agent, episode)
     draw_six_clips(agent)
     write_score()
 

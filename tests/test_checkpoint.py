@@ -353,6 +353,5 @@ def test_a_description_names_command_commit_and_duration(monkeypatch):
 
 
 def test_outside_a_checkout_the_commit_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert checkpoint.commit() == "unknown"
+    assert checkpoint.commit(tmp_path) == "unknown" and checkpoint.uncommitted(tmp_path) == []

@@ -15,6 +15,8 @@ from torch.optim import Adam
 
 from wmlib.config import ROOT
 
+CODE = ("wmlib", "bench")  # the folders whose code results depend on
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name beside `path`, flush to disk, then rename: a reader sees the old file or the new.
@@ -202,19 +204,34 @@ def describe(started: float, **values) -> dict:
     }
 
 
-def commit() -> str:
-    """The repository's commit, with + when files differ from it; "unknown" outside a checkout."""
+def commit(root: Path = ROOT) -> str:
+    """The repository's commit, with + when its code differs from it; "unknown" outside a checkout."""
     try:
-        args = [
-            "git",
-            "-C",
-            str(ROOT),
-            "describe",
-            "--always",
-            "--abbrev=40",
-            "--dirty=+",
-            "--exclude=*",
-        ]
-        return subprocess.run(args, capture_output=True, text=True, check=True).stdout.strip()
+        return _git(root, "rev-parse", "HEAD").strip() + "+" * bool(uncommitted(root))
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def uncommitted(root: Path = ROOT) -> list[str]:
+    """The files of CODE that are not as committed, or in no commit; none outside a checkout."""
+    try:
+        found = _git(root, "status", "--porcelain", "--untracked-files=all", "--", *CODE)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [line[3:] for line in found.splitlines()]
+
+
+def code_hash(root: Path = ROOT) -> str:
+    """One hash over the Python files of CODE, their names and contents, in the order of their names.
+
+    It says which code a result was made by, even where history was written anew since.
+    """
+    paths = [path for folder in CODE for path in (root / folder).rglob("*.py")]
+    names = sorted(path.relative_to(root).as_posix() for path in paths)
+    lines = [f"{name} {file_hash(root / name)}\n" for name in names]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _git(root: Path, *args: str) -> str:
+    command = ["git", "-C", str(root), *args]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -202,6 +202,7 @@ def run_evaluate(
         "first_seed": first,
         "weights_sha256": run.input_hashes() | {"controller": run.weights_hash("controller")},
         "commit": checkpoint.commit(),
+        "code_sha256": checkpoint.code_hash(),
     }
     for name in ("random_policy", "agent"):
         found, (low, high) = result[name], result[name]["interval"]
