@@ -21,15 +21,15 @@ from wmlib.run import Run, claim_run
 from wmlib.train import memory_steps
 
 RUN = resolve("runs/bench_agent")
-PRESET = "laptop"
+MODULE, PRESET = "wmlib", "laptop"
+WAIT = 1.0  # seconds between two looks at what is done
 GOAL = 900  # the score of the mean on selection tracks whose moment is asked for
 
 
 def lines(path: Path) -> list[dict]:
     """The whole lines of a log that another process is writing."""
-    return (
-        [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
-    )
+    whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in whole]
 
 
 def share(run: Run, stage: str) -> float:
@@ -50,22 +50,22 @@ def share(run: Run, stage: str) -> float:
 
 
 def stages(run: Run) -> Iterator[tuple[str, Run, str]]:
-    """All stages of both rounds in their order: a name, the run, the stage."""
-    base = run.base
-    assert base is not None
-    for label, one in (("first round: ", base), ("", run)):
-        for stage in chain.stages(one):
+    """All stages in their order, the first round's before: a name, the run, the stage."""
+    rounds = [("first round: ", run.base), ("", run)]
+    for label, one in rounds:
+        for stage in chain.stages(one) if one else []:
             yield label + stage, one, stage
 
 
 def watch(seen: dict) -> None:
     """Start the command, note what is done, and kill it in the middle of a stage that was not interrupted yet."""
-    command = [sys.executable, "-m", "wmlib", "agent", "--preset", PRESET, "--run", str(RUN)]
+    command = [sys.executable, "-m", MODULE, "agent", "--preset", PRESET, "--run", str(RUN)]
     run = claim_run(RUN, get_preset(PRESET))
-    process, last = subprocess.Popen(command, cwd=ROOT), time.time()
+    process = subprocess.Popen(command, cwd=ROOT)
+    last = time.time()
     try:
         while process.poll() is None:
-            time.sleep(1)
+            time.sleep(WAIT)
             seen["seconds"] += time.time() - last
             last = time.time()
             for name, one, stage in stages(run):
@@ -79,10 +79,8 @@ def watch(seen: dict) -> None:
                 if "selection" in row and str(row["generation"] + 1) not in seen["scores"]:
                     found = np.array(row["selection"])
                     about = {"mean": found.mean(), "std": found.std(), "worst": found.min()}
-                    seen["scores"][str(row["generation"] + 1)] = {
-                        "seconds": seen["seconds"],
-                        **about,
-                    }
+                    score = {"seconds": seen["seconds"], **about}
+                    seen["scores"][str(row["generation"] + 1)] = score
             write_json(RUN.with_name("bench_agent.json"), seen)
     finally:
         process.kill()
@@ -93,11 +91,9 @@ def watch(seen: dict) -> None:
 def main() -> dict:
     """Print when each stage was done and when the mean reached GOAL."""
     kept = RUN.with_name("bench_agent.json")
-    seen: dict = (
-        read_json(kept)
-        if RUN.exists() and kept.exists()
-        else {"seconds": 0.0, "done": {}, "killed": [], "scores": {}}
-    )
+    seen: dict = {"seconds": 0.0, "done": {}, "killed": [], "scores": {}}
+    if RUN.exists() and kept.exists():
+        seen = read_json(kept)
     while not (RUN / "evaluate.json").exists():
         watch(seen)
     seen["done"].setdefault("evaluate", seen["seconds"])
