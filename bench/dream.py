@@ -1,7 +1,7 @@
 """C drives in the dream and on the fast real track, steps a second on one core: both in turns, in one run.
 
 Real: FastCarRacing with V and M in the loop. Dreamt: DreamEnv, where M is the world and the memory at once; no frame is
-decoded, for C needs none. Both as so many drives at a time as suit them; at the real one's number too.
+decoded, for C needs none. Both as so many episodes at a time as suit them; at the real one's number too.
 """
 
 import statistics

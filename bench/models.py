@@ -103,5 +103,5 @@ def main() -> dict:
         results[part].setdefault(name, []).append({"seed": seed} | row)
         for driver, values in row.items():
             shown = ", ".join(f"{key} {value:.3f}" for key, value in values.items())
-            print(f"{part} {name:30} seed {seed}, {driver} drives: {shown}", flush=True)
+            print(f"{part} {name:30} seed {seed}, {driver}: {shown}", flush=True)
     return {"steps": {"V": V.steps, "M": M.steps}, **results}

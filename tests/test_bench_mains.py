@@ -1,14 +1,13 @@
 """Every bench and every figure, from first line to last, at sizes of a second; and how a result is kept."""
 
+import hashlib
 import importlib
 import json
 import pickle
-import re
 import shutil
 import subprocess
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -78,7 +77,9 @@ SIZES: dict[str, dict] = {
     "vae": {"ROUNDS": 1, "STEPS": 1, "EPISODES": 2, "BATCH": 2, "SIDE": 32, "LAPTOP": AGENT},
 }  # fmt: skip
 
-SKIPPED = {"quick": "it starts five commands one after the other, half a minute; test_cli runs each"}
+SKIPPED = {
+    "quick": "it starts five commands one after the other, half a minute; test_cli runs each"
+}
 
 
 def follows(agent, seed):
@@ -173,3 +174,80 @@ def test_a_bench_runs_to_its_end_and_returns_what_its_result_holds(
     kept = read_json(resolve(f"data/results/bench_{name}.json"))
     about = {*command.describe(name, tmp_path)}
     assert {*found} == {*kept} - about - {"note"}  # which is written by hand
+
+
+def test_all_figures_are_drawn(small, tmp_path):
+    readme = shutil.copy(draw.README, tmp_path / "README.md")
+    small(draw, HERE=tmp_path, README=readme, STEPS=24, START=3, CLIP=8)
+    draw.main()
+    drawn = {path.name for path in tmp_path.iterdir()} - {"README.md"}
+    assert drawn == {path.name for path in resolve("figures").glob("*.*")} - {"draw.py"}
+    assert readme.read_text() == draw.resolve("README.md").read_text()
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository with a little code in it, committed; and `git`, to go on with."""
+    for name in ("wmlib/one.py", "bench/two.py", "README.md"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{name}\n")
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
+
+    def git(*args):
+        told = subprocess.run(
+            ["git", "-C", tmp_path, *who, *args], capture_output=True, text=True, check=True
+        )
+        return told.stdout.strip()
+
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        git(*args)
+    return git
+
+
+def saved(root, small):
+    """Measures a little and keeps it: the exit status, and the result if there is one."""
+    small(importlib.import_module("bench.env"), **SIZES["env"])
+    status = command.main(["env", "--save"], root)
+    path = root / "data" / "results" / "bench_env.json"
+    return status, read_json(path) if path.exists() else None
+
+
+def test_a_result_is_kept_with_the_code_that_made_it(checkout, small, tmp_path):
+    (tmp_path / "README.md").write_text("no code\n")
+    status, result = saved(tmp_path, small)
+    assert status == 0 and result["commit"] == checkout("rev-parse", "HEAD")
+    assert result["code_sha256"] == checkpoint.code_hash(tmp_path) and result["rounds"] == 2
+    assert result["command"] == "python -m bench env"
+
+
+@pytest.mark.parametrize("name", ["wmlib/one.py", "bench/two.py", "bench/new.py"])
+def test_no_result_is_kept_of_code_that_is_in_no_commit(name, checkout, small, tmp_path, capsys):
+    (tmp_path / name).write_text("changed\n")
+    status, result = saved(tmp_path, small)
+    assert status == 2 and result is None
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1  # refused before anything is measured
+    assert name in told.err and "commit first" in told.err
+    checkout("add", ".")
+    checkout("commit", "-qm", "changed")
+    assert saved(tmp_path, small)[0] == 0
+
+
+def test_the_codes_hash_is_of_names_and_contents_in_order(tmp_path):
+    for name in ("bench/b.py", "wmlib/a.py", "wmlib/inner/c.py", "wmlib/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = checkpoint.code_hash(tmp_path)
+    lines = [
+        f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n"
+        for name in ("bench/b.py", "wmlib/a.py", "wmlib/inner/c.py")
+    ]
+    assert found == hashlib.sha256("".join(lines).encode()).hexdigest()
+    (tmp_path / "wmlib" / "notes.txt").write_text("of no account")
+    assert checkpoint.code_hash(tmp_path) == found
+    (tmp_path / "wmlib" / "a.py").rename(tmp_path / "wmlib" / "d.py")
+    assert checkpoint.code_hash(tmp_path) != found
