@@ -19,6 +19,7 @@ from wmlib.train import encode_frames
 
 FOLDER = "data/pretrained/car_racing"
 TRACKS = [45_000_000 + i for i in range(24)]  # in no stage's range
+LIMIT = 1_000  # steps of an episode
 SKIP = 50  # an episode's first steps, left out while the camera comes down
 FOLDS = 6
 RIDGE = 100.0

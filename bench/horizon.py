@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from bench.common import FOLDER, TRACKS, encoded, weights_hashes
+from bench.common import FOLDER, LIMIT, TRACKS, encoded, weights_hashes
 from wmlib.agent import Agent
 from wmlib.data import Episode
 from wmlib.dream import DreamEnv, DreamPolicy
@@ -199,7 +199,7 @@ def main() -> dict:
     }
     policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
     for name, policy in policies.items():
-        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
+        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT), policy, TRACKS, 0)
         long_enough = [one for one in driven if len(one) > SKIP + max(STEPS) + STARTS]
         places = Places(agent, long_enough)
         results["drives"][name] = found = table(places)

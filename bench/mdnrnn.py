@@ -30,10 +30,8 @@ ROUNDS = 5
 A, K = 3, LAPTOP_M.num_mixtures  # the script's too
 SIZES = {"the paper's": (32, 256), "the script's": (16, 64)}  # Z and H
 BATCH = LAPTOP_M.batch_size, LAPTOP_M.sequence_length
-SCRIPT_BATCH, SCRIPT_LEARNING_RATE = (
-    (32, 4),
-    1e-4,
-)  # its drives have 5 frames, so 4 steps to predict
+SCRIPT_BATCH = (32, 4)  # its episodes have 5 frames, so 4 steps to predict
+SCRIPT_LEARNING_RATE = 1e-4
 STEPS = {
     "script": 1,
     "script, its own batch": 20,

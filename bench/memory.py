@@ -8,7 +8,7 @@ scored on the rest, six times; its score is the share of the variance that it ex
 import numpy as np
 import torch
 
-from bench.common import FOLDER, SKIP, TRACKS, encoded, likelihood, memories, probe
+from bench.common import FOLDER, LIMIT, SKIP, TRACKS, encoded, likelihood, memories, probe
 from wmlib.agent import Agent, new_models
 from wmlib.checkpoint import file_hash
 from wmlib.config import resolve
@@ -60,7 +60,7 @@ def main() -> dict:
     }
     policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
     for name, policy in policies.items():
-        found = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
+        found = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT), policy, TRACKS, 0)
         found = [drive for drive in found if len(drive) > 4 * SKIP]
         codes = [encoded(agent, drive) for drive in found]
         scores, spread = knowledge(agent.mdnrnn, untrained, found, codes)

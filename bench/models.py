@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bench.common import FOLDER, SKIP, TRACKS, encoded, likelihood, memories, probe
+from bench.common import FOLDER, LIMIT, SKIP, TRACKS, encoded, likelihood, memories, probe
 from bench.reconstruction import held_out_frames
 from wmlib.agent import Agent, new_models
 from wmlib.config import MDNRNNConfig, VAEConfig
@@ -26,6 +26,7 @@ from wmlib.world import Policy
 
 RUN = "runs/bench_agent"
 SEEDS = (0, 1)
+FEWEST = 16  # episodes to split among the probes
 V, M = replace(LAPTOP.vae, steps=1_000), LAPTOP_M
 V_VARIANTS = {
     "LAPTOP": V,
@@ -86,9 +87,9 @@ def main() -> dict:
     agent, frames, found = Agent.load(FOLDER), held_out_frames(), {}
     policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
     for name, policy in policies.items():
-        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
+        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT), policy, TRACKS, 0)
         driven = [drive for drive in driven if len(drive) > 4 * SKIP]
-        assert len(driven) > 16, f"only {len(driven)} drives are long enough to split"
+        assert len(driven) > FEWEST, f"only {len(driven)} drives are long enough to split"
         found[name] = driven, [encoded(agent, drive) for drive in driven]
     jobs = [("V", name, seed) for seed in SEEDS for name in V_VARIANTS]
     jobs += [("M", name, seed) for seed in SEEDS for name in M_VARIANTS]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.common import FOLDER, TRACKS, encoded, share, weights_hashes
+from bench.common import FOLDER, LIMIT, TRACKS, encoded, share, weights_hashes
 from wmlib.agent import Agent
 from wmlib.data import Episode
 from wmlib.envs.car_racing import CAR_RACING
@@ -29,7 +29,7 @@ def driven(policy: Policy, seeds: Sequence[int]) -> list[Episode]:
         drive
         for group in groups
         for drive in record_all(
-            VectorEnv(CAR_RACING.make, len(group), 1_000), policy, group, policy_seed=group[0]
+            VectorEnv(CAR_RACING.make, len(group), LIMIT), policy, group, policy_seed=group[0]
         )
     ]
 

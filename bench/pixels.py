@@ -12,12 +12,14 @@ from wmlib.evaluate import summarise
 from wmlib.rollout import returns
 
 RESULTS = "data/results/car_racing.json"
+TRACKS = 100
+LIMIT = 1_000  # steps
 
 
 def score(seeds: list[int]) -> list[float]:
     """The agent's return on each track, on our pixels; the noise is the evaluation's."""
     agent = Agent.load(FOLDER)
-    env = VectorEnv(agent.task.make, len(seeds), agent.task.max_steps)
+    env = VectorEnv(agent.task.make, len(seeds), LIMIT)
     return returns(env, agent, seeds, seeds[0])[0].tolist()
 
 
@@ -28,7 +30,7 @@ def main() -> dict:
         raise ValueError(
             f"{RESULTS} is about other weights than {FOLDER} holds; run python -m wmlib evaluate first"
         )
-    official = np.array(results["agent"]["returns"])
+    official = np.array(results["agent"]["returns"][:TRACKS])
     seeds = [results["first_seed"] + i for i in range(len(official))]
     jobs = [(seeds[i : i + EVALUATE_BLOCK],) for i in range(0, len(seeds), EVALUATE_BLOCK)]
     fast = np.array([value for values in parallel.run(score, jobs) for value in values])

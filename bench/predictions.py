@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.common import FOLDER, SKIP, TRACKS, weights_hashes
-from bench.rivals import CONFIG, JOINT, SETTINGS, Joint, joint_nll, new, trained, training_drives
+from bench.common import FOLDER, LIMIT, SKIP, TRACKS, weights_hashes
+from bench.rivals import JOINT, SETTINGS, Joint, joint_nll, new, trained, training_drives
 from wmlib.agent import Agent
 from wmlib.data import EncodedEpisode, load_episode
 from wmlib.envs.car_racing import CAR_RACING
@@ -30,12 +30,10 @@ from wmlib.train import encode_episode
 from wmlib.vae import kl_to_standard_normal
 from wmlib.world import Policy
 
-AHEAD, STARTS, SAMPLES, RIDGE = (
-    10,
-    12,
-    64,
-    1.0,
-)  # STARTS: moments of each drive; SAMPLES: futures from each of them
+AHEAD = 10
+STARTS = 12  # moments of each episode
+SAMPLES = 64  # futures from each of them
+RIDGE = 1.0
 
 
 class Codes(NamedTuple):
@@ -244,7 +242,7 @@ def main() -> dict:
     }
     policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
     for driver, policy in policies.items():
-        env = VectorEnv(CAR_RACING.make, len(TRACKS), CONFIG.collect.max_steps)
+        env = VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT)
         driven = episodes(env, policy, TRACKS, 0)
         found = [encode_episode(agent.vae, drive) for drive in driven if len(drive) > 4 * SKIP]
         results["drives"][driver] = {"number": len(found), "nats": {}}

@@ -65,7 +65,7 @@ def variant(name: str, seed: int) -> Config:
         preset=name,
         seed=seed,
         after=FOLDER,
-        keeps=("vae",) if name == UNTRAINED else ("vae", "mdnrnn"),
+        keeps=("episodes", "vae") if name == UNTRAINED else ("vae", "mdnrnn"),
         mdnrnn=replace(LAPTOP.mdnrnn, outcome=None),
         collect=NOTHING,
         controller=controller,

@@ -23,8 +23,10 @@ from wmlib.vae import to_uint8
 from wmlib.video import write_mp4
 
 HERE = Path(__file__).parent
+README = resolve("README.md")
 TRACK = SELECT_SEEDS.start + 7
 STEPS = 500  # ten seconds of the game
+CLIP = 200  # steps of each of the six clips
 START = 60  # the camera has come down by then
 INK = (64, 64, 64)
 CONTROLS = 56  # white rows below a film, where a browser's controls cover no car
@@ -146,11 +148,11 @@ def draw_six_clips(agent: Agent) -> None:
     real = np.array([True, False, False, True, False, True])
     clips = []
     for index, is_real in enumerate(real):
-        drive = driven(agent, SELECT_SEEDS.start + 100 + index, 260)
+        drive = driven(agent, SELECT_SEEDS.start + 100 + index, START + CLIP)
         expected = agent.mdnrnn.mixture(torch.from_numpy(drive.h[None, START + 1 :]))
         drawn = sample_mixture(expected, generator=torch.Generator().manual_seed(index))[0]
         clips.append(
-            decoded(agent, drawn) if is_real else dream(agent, drive, START, 200, seed=index)
+            decoded(agent, drawn) if is_real else dream(agent, drive, START, CLIP, seed=index)
         )
     length = min(map(len, clips))
     rows = [
@@ -189,11 +191,10 @@ def score_text() -> str:
 
 def write_score() -> None:
     """Put the score between the README's markers."""
-    path = resolve("README.md")
-    before, _, rest = path.read_text().partition("<!-- score:")
+    before, _, rest = README.read_text().partition("<!-- score:")
     comment, _, rest = rest.partition("-->\n")
     _, _, after = rest.partition("<!-- /score -->")
-    path.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
+    README.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
 
 
 def main() -> None:
