@@ -20,8 +20,15 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
 FIRST = "00_start_here.ipynb"  # the notebook that `course.py open` opens
 PATIENCE = 600  # seconds, for a busy machine
 KERNEL_PATIENCE = 120  # seconds; the server itself gives a kernel 60
-NO_CHROMIUM = "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
-CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+NO_CHROMIUM = (
+    "no Chromium on the PATH: install chromium or Google Chrome (apt-get install chromium)"
+)
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
 TROUBLE = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 IN_FRONT = """name => {
     const panel = window.jupyterapp?.shell.currentWidget;
@@ -76,7 +83,9 @@ def chromium():
     """The path of a Chromium; without one the test skips, or fails if WMLIB_REQUIRE_BROWSER is set."""
     if found := find_chromium():
         return found
-    pytest.fail(NO_CHROMIUM) if os.environ.get("WMLIB_REQUIRE_BROWSER") else pytest.skip(NO_CHROMIUM)
+    pytest.fail(NO_CHROMIUM) if os.environ.get("WMLIB_REQUIRE_BROWSER") else pytest.skip(
+        NO_CHROMIUM
+    )
 
 
 @pytest.fixture(scope="session")
@@ -101,13 +110,17 @@ def page(chromium, jupyterlab):
 
 def find_chromium():
     """The path of a Chromium, or None."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
 
 
 @contextmanager
 def serve(home):
     """`course.py open` on a fresh copy of the notebooks, Jupyter's settings in `home`: its address, the copy."""
-    study = Path(tempfile.mkdtemp(prefix="study_", dir=ROOT))  # beside notebooks/, so that ../figures resolves
+    study = Path(
+        tempfile.mkdtemp(prefix="study_", dir=ROOT)
+    )  # beside notebooks/, so that ../figures resolves
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "course.py", "open", "--study", study],
@@ -144,11 +157,17 @@ def environment(home):
     """An environment without a display, with a free port, and with Jupyter's settings in `home`."""
     settings = home / "lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"windowingMode": "none"}))  # cells out of sight are rendered too
-    (home / "jupyter_lab_config.json").write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}))
+    settings.write_text(
+        json.dumps({"windowingMode": "none"})
+    )  # cells out of sight are rendered too
+    (home / "jupyter_lab_config.json").write_text(
+        json.dumps({"LabApp": {"expose_app_in_browser": True}})
+    )
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("JUPYTER") and "DISPLAY" not in name
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("JUPYTER") and "DISPLAY" not in name
     }
     return kept | dict.fromkeys(names, str(home)) | {"JUPYTER_PORT": str(free_port())}
 
@@ -219,6 +238,8 @@ def troubles(page):
 
 def faults(page):
     """What is wrong with the looks of the notebook in front, a line each."""
-    page.add_style_tag(content="mjx-assistive-mml { display: none !important }")  # as wide as a formula in other fonts
+    page.add_style_tag(
+        content="mjx-assistive-mml { display: none !important }"
+    )  # as wide as a formula in other fonts
     page.wait_for_function(SETTLED)
     return troubles(page) + page.evaluate(FAULTS)

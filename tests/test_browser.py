@@ -8,8 +8,14 @@ import pytest
 from browser import FIRST, ROOT, browse, faults, open_notebook, reopen, run_all, serve
 
 SIZES = {path.name: path.stat().st_size for path in (ROOT / "notebooks").glob("*.ipynb")}
-AT_ONCE = 2  # each kernel has one thread; the largest notebook first, so that none runs alone at the end
-RUN = ("00_start_here.ipynb", "01_car_racing_and_rollouts.ipynb", "A_refresher.ipynb")  # the others run in nbval alone
+AT_ONCE = (
+    2  # each kernel has one thread; the largest notebook first, so that none runs alone at the end
+)
+RUN = (
+    "00_start_here.ipynb",
+    "01_car_racing_and_rollouts.ipynb",
+    "A_refresher.ipynb",
+)  # the others run in nbval alone
 if os.environ.get("WMLIB_WALK") == "all":  # seven minutes on two cores
     RUN = tuple(SIZES)
 PLACE = ".jp-NotebookPanel:not(.lm-mod-hidden) .wm-live"  # of the notebook in front
@@ -22,7 +28,9 @@ POSTER = f"{PLACE} > img"
 TRUSTED = "() => jupyterapp.shell.currentWidget.content.widgets.every(({ model }) => model.trusted !== false)"
 OPAQUE = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
     .every((part, i) => i % 4 < 3 || part === 255)"""
-WHERE = "() => [jupyterapp.shell.currentWidget.content.activeCellIndex, document.activeElement.tagName]"
+WHERE = (
+    "() => [jupyterapp.shell.currentWidget.content.activeCellIndex, document.activeElement.tagName]"
+)
 ALL_LIVE = f"count => document.querySelectorAll('{LIVE}').length === count"
 
 
@@ -33,8 +41,14 @@ def walks(request, chromium, tmp_path_factory):
         item for item in request.session.items if "walks" in getattr(item, "fixturenames", [])
     ]  # nbval's have none
     asked = [item.callspec.params["name"] for item in items]
-    with serve(tmp_path_factory.mktemp("jupyter")) as (address, _), ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(walk, chromium, address, name) for name in sorted(asked, key=SIZES.get, reverse=True)}
+    with (
+        serve(tmp_path_factory.mktemp("jupyter")) as (address, _),
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        yield {
+            name: pool.submit(walk, chromium, address, name)
+            for name in sorted(asked, key=SIZES.get, reverse=True)
+        }
 
 
 def walk(chromium, address, name):
@@ -59,7 +73,9 @@ def run(page, name, widgets):
     run_all(page)
     page.wait_for_function(ALL_LIVE, arg=widgets)
     found = {"run": faults(page) + unnumbered(page)}
-    found["moved"] = [fault for place in page.locator(LIVE).all() for fault in move(page, place)] + faults(page)
+    found["moved"] = [
+        fault for place in page.locator(LIVE).all() for fault in move(page, place)
+    ] + faults(page)
     if widgets:
         reopen(page, name, kernel=True)
         page.wait_for_function(ALL_LIVE, arg=widgets)
@@ -90,7 +106,9 @@ def move(page, place):
         place.locator(".wm-latent input, .wm-time, .noUi-handle").first.focus()
         for _ in range(10):
             page.keyboard.press("ArrowRight")
-    page.wait_for_function(CHANGED, arg=[place.element_handle(), before, "some" if explorer else "every"])
+    page.wait_for_function(
+        CHANGED, arg=[place.element_handle(), before, "some" if explorer else "every"]
+    )
     page.keyboard.up("ArrowUp")
     page.keyboard.press("Escape")  # a player rests
     kept = sum(now == then for now, then in zip(place.evaluate(PICTURES), before, strict=True))
@@ -106,7 +124,13 @@ def hunt(page, place):
     page.wait_for_function(says, arg=[told, "click 3 of "])
     before = place.bounding_box(), page.evaluate(WHERE)
     found = ["the landscape is seen before the end"] if canvas.evaluate(OPAQUE) else []
-    for key in ["PageDown", "j", "Shift+Enter", *["ArrowRight", "Enter"] * 15, *["Shift+ArrowDown", "Space"] * 15]:
+    for key in [
+        "PageDown",
+        "j",
+        "Shift+Enter",
+        *["ArrowRight", "Enter"] * 15,
+        *["Shift+ArrowDown", "Space"] * 15,
+    ]:
         page.keyboard.press(key)  # more than there are clicks
     page.wait_for_function(says, arg=[told, "CMA-ES, generation 2 of "])
     page.wait_for_function(says, arg=[told, "you "])
@@ -126,7 +150,11 @@ def hunt(page, place):
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_a_notebook_shows_all_it_has_opened_run_and_opened_again(walks, name):
     found = walks[name].result()
-    stages = {"opened", "run", "moved", "opened again, without its kernel"} if name in RUN else {"opened"}
+    stages = (
+        {"opened", "run", "moved", "opened again, without its kernel"}
+        if name in RUN
+        else {"opened"}
+    )
     assert stages <= found.keys() and not {stage: lines for stage, lines in found.items() if lines}
 
 

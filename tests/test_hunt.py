@@ -12,7 +12,9 @@ from wmlib import plots
 from wmlib.widgets import Hunt
 
 EXTENT = (-2, 2, 0, 8)
-RIVAL = np.array([[[0, 4], [-1, 1], [1, 9]], [[0.5, 6], [1, 6], [1.01, 6.5]]], float)  # (G, P, 2), one outside
+RIVAL = np.array(
+    [[[0, 4], [-1, 1], [1, 9]], [[0.5, 6], [1, 6], [1.01, 6.5]]], float
+)  # (G, P, 2), one outside
 POSTER = plots.picture(plt.figure(), "a landscape from above")
 
 
@@ -37,7 +39,9 @@ def sent(hunt, monkeypatch):
 
 def test_each_click_tells_the_height_there_and_the_best_so_far(hunt):
     assert hunt.state["asked"] == [] and hunt.line() == "7 clicks: where is the highest point?"
-    for count, (x, y, line) in enumerate([(0, 6, "90 there · best 90"), (-1.5, 1, "12.5 there · best 90")], 1):
+    for count, (x, y, line) in enumerate(
+        [(0, 6, "90 there · best 90"), (-1.5, 1, "12.5 there · best 90")], 1
+    ):
         assert hunt.ask(x, y) == height(np.array([[x, y]]))[0]
         assert hunt.state["line"] == f"click {count} of 7 · {line}"
     hunt.ask(1, 5.8)
@@ -60,10 +64,14 @@ def test_what_is_uncovered_is_the_function_and_its_top(hunt):
     hunt.ask(0, 6)
     hunt.reveal()
     ground = np.frombuffer(hunt.land, np.float32).reshape(121, 121)
-    assert ground[-1, 0] == height(np.array([[-2, 8]])) and ground[0, -1] == height(np.array([[2, 0]]))
+    assert ground[-1, 0] == height(np.array([[-2, 8]])) and ground[0, -1] == height(
+        np.array([[2, 0]])
+    )
     assert ground.max() == ground[90, 90] == 100 and hunt.state["top"] == [1, 6, 100]
     x, y, told = np.moveaxis(np.array(hunt.state["rival"]), 2, 0)
-    assert np.array_equal(np.stack([x, y], 2), RIVAL) and np.array_equal(told.ravel(), height(RIVAL.reshape(-1, 2)))
+    assert np.array_equal(np.stack([x, y], 2), RIVAL) and np.array_equal(
+        told.ravel(), height(RIVAL.reshape(-1, 2))
+    )
 
 
 def test_the_star_stands_at_the_highest_point_known_in_the_field():
@@ -82,8 +90,14 @@ def test_the_star_stands_at_the_highest_point_known_in_the_field():
 
 def test_as_many_of_the_rivals_tries_count_as_the_reader_used(hunt):
     for tries, line in (
-        (1, "you 90 · CMA-ES 86, with as many tries: you found the higher point; with all its 6 tries 100"),
-        (3, "you 90 · CMA-ES 91, with as many tries: CMA-ES found the higher point; with all its 6 tries 100"),
+        (
+            1,
+            "you 90 · CMA-ES 86, with as many tries: you found the higher point; with all its 6 tries 100",
+        ),
+        (
+            3,
+            "you 90 · CMA-ES 91, with as many tries: CMA-ES found the higher point; with all its 6 tries 100",
+        ),
         (6, "you 90 · CMA-ES 100, with as many tries: CMA-ES found the higher point"),
         (7, "you 90 · CMA-ES 100, with its 6 tries: CMA-ES found the higher point"),
     ):
@@ -109,15 +123,31 @@ def test_again_forgets_all_and_turns_the_landscape(hunt):
         hunt.reveal()
         hunt.again()
         turns.append(hunt.state["turn"])
-        assert hunt.land == b"" and len(hunt.asked) == 0 and not hunt.shown and "rival" not in hunt.state
-    assert all(a != b for a, b in zip([0, *turns], turns)) and len(set(turns)) > 4 and set(turns) <= set(range(8))
+        assert (
+            hunt.land == b""
+            and len(hunt.asked) == 0
+            and not hunt.shown
+            and "rival" not in hunt.state
+        )
+    assert (
+        all(a != b for a, b in zip([0, *turns], turns))
+        and len(set(turns)) > 4
+        and set(turns) <= set(range(8))
+    )
     assert hunt.ask(0, 6) == 90
 
 
 def test_the_browsers_questions_come_back_answered(hunt, sent):
-    for content in ({"view": 0.5, "ask": [0, 6]}, {"view": 0.5, "reveal": True}, {"view": 0.5, "again": True}):
+    for content in (
+        {"view": 0.5, "ask": [0, 6]},
+        {"view": 0.5, "reveal": True},
+        {"view": 0.5, "again": True},
+    ):
         hunt.answer(hunt, content, [])
-        assert sent[-1] == content and (len(hunt.asked), hunt.shown) == ("again" not in content, "reveal" in content)
+        assert sent[-1] == content and (len(hunt.asked), hunt.shown) == (
+            "again" not in content,
+            "reveal" in content,
+        )
 
 
 def test_clicks_on_two_threads_are_all_answered(hunt, sent):
@@ -132,8 +162,13 @@ def test_a_bad_click_is_refused_in_one_line_and_costs_nothing(hunt, sent, bad):
     hunt.answer(hunt, {"view": 0.5, "reveal": True}, [])
     hunt.answer(hunt, {"view": 0.5, "ask": bad}, [])
     for content in sent:
-        assert content["trouble"].startswith("the kernel can't do this: ") and "\n" not in content["trouble"]
-    assert len(hunt.asked) == 0 and not hunt.shown and sent[1]["ask"] == bad and hunt.ask(0, 6) == 90
+        assert (
+            content["trouble"].startswith("the kernel can't do this: ")
+            and "\n" not in content["trouble"]
+        )
+    assert (
+        len(hunt.asked) == 0 and not hunt.shown and sent[1]["ask"] == bad and hunt.ask(0, 6) == 90
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,6 +194,9 @@ def test_what_cannot_be_hunted_is_refused(change, match):
 
 def test_where_no_kernel_runs_a_poster_is_shown(hunt):
     data, _ = hunt._repr_mimebundle_()
-    assert {"text/html", "text/plain"} == data.keys() and '<img alt="a landscape from above"' in data["text/html"]
+    assert {
+        "text/html",
+        "text/plain",
+    } == data.keys() and '<img alt="a landscape from above"' in data["text/html"]
     drawn = Hunt(height, EXTENT, RIVAL).poster
     assert drawn.alt.startswith("A landscape from above: a heat map") and len(drawn.png) < 60_000

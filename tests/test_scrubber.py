@@ -17,7 +17,7 @@ from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import Mixture, mixture_nll
-from wmlib.rollout import Drive, record
+from wmlib.rollout import record
 from wmlib.vae import to_float, to_uint8
 from wmlib.widgets import Scrubber
 
@@ -45,7 +45,9 @@ def scrubber(agent, drive):
 def sent(scrubber, monkeypatch):
     """What the scrubber sends, in order: content, buffers."""
     messages = []
-    monkeypatch.setattr(scrubber, "send", lambda content, buffers=(): messages.append((content, list(buffers))))
+    monkeypatch.setattr(
+        scrubber, "send", lambda content, buffers=(): messages.append((content, list(buffers)))
+    )
     return messages
 
 
@@ -53,7 +55,7 @@ def sent(scrubber, monkeypatch):
 def predicted(agent, drive):
     """M's mixture over z[1] to z[T], (1, T, Z, K), by a run of its own over V's mu."""
     with torch.no_grad():
-        mu, _ = agent.vae.encode(to_float(drive.frames))
+        mu, _ = agent.vae.encode(to_float(drive.obs))
         return agent.mdnrnn(mu[None, :-1], torch.from_numpy(drive.action)[None])[0]
 
 
@@ -63,7 +65,9 @@ def test_z_and_h_are_those_of_the_drive(scrubber, drive):
 
 
 def test_a_stored_drive_shows_what_the_fresh_one_did(agent, scrubber, drive):
-    stored = Scrubber(agent, Episode(drive.frames, drive.action, drive.reward, drive.terminated, drive.seed))
+    stored = Scrubber(
+        agent, Episode(drive.obs, drive.action, drive.reward, drive.terminated, drive.seed)
+    )
     np.testing.assert_allclose(stored.z, scrubber.z, atol=1e-4)
     np.testing.assert_allclose(stored.h, scrubber.h, atol=1e-4)
     np.testing.assert_allclose(stored.draw(70), scrubber.draw(70), atol=1e-3)
@@ -72,7 +76,9 @@ def test_a_stored_drive_shows_what_the_fresh_one_did(agent, scrubber, drive):
 
 def test_a_dream_is_shown_with_its_own_z_and_the_memory_it_began_with(agent, drive):
     state = torch.from_numpy(drive.h[60:61]), torch.from_numpy(drive.c[60:61])
-    dream = DreamEnv(agent.vae, agent.mdnrnn, drive.z[60:61], max_steps=12, first_state=state)
+    dream = DreamEnv(
+        agent.vae, agent.mdnrnn, drive.z[60:61], task=agent.task, max_steps=12, first_state=state
+    )
     dreamt = record(dream, DreamPolicy(agent, dream), 7)
     scrubber = Scrubber(agent, dreamt)
     assert np.array_equal(scrubber.z[:12], dreamt.z)
@@ -80,18 +86,22 @@ def test_a_dream_is_shown_with_its_own_z_and_the_memory_it_began_with(agent, dri
 
 
 def test_an_agent_that_reads_a_draw_gets_its_own_draws(agent):
-    reader = Agent(agent.vae, agent.mdnrnn, Controller(288), torch.zeros(867), reads="z h")
+    reader = Agent(agent.vae, agent.mdnrnn, Controller(288), torch.zeros(867), agent.task, "z h")
     drive = record(VectorEnv(CAR_RACING.make, 1, max_steps=8), reader, 7, 7)
     fresh = Scrubber(reader, drive)
     assert np.array_equal(fresh.z[:8], drive.z) and not np.allclose(drive.z, drive.mu)
     np.testing.assert_allclose(fresh.h, drive.h, atol=1e-4)
-    stored = Scrubber(reader, Episode(drive.frames, drive.action, drive.reward, drive.terminated, drive.seed))
+    stored = Scrubber(
+        reader, Episode(drive.obs, drive.action, drive.reward, drive.terminated, drive.seed)
+    )
     far = (stored.z[:8] - torch.from_numpy(drive.mu)) / torch.from_numpy(drive.logvar / 2).exp()
     assert 0.8 < far.std() < 1.2
 
 
 def test_another_drivers_drive_is_read_by_this_agents_v_and_m(agent, drive, scrubber):
-    sighted = Drive(drive.frames, drive.action, drive.reward, False, 7, h=np.zeros((91, 0), np.float32))
+    sighted = Episode(
+        drive.obs, drive.action, drive.reward, False, 7, h=np.zeros((91, 0), np.float32)
+    )
     np.testing.assert_allclose(Scrubber(agent, sighted).h, scrubber.h, atol=1e-4)
 
 
@@ -103,7 +113,11 @@ def test_the_density_is_that_of_ms_mixture(scrubber, predicted):
         expected = torch.exp(-mixture_nll(whole, target))[0, :, latent]
         torch.testing.assert_close(curves[-1], expected, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(curves[:-1].sum(0), curves[-1])
-        assert len(curves) == 6 and (scrubber.z[:, latent] >= x[0]).all() and (scrubber.z[:, latent] <= x[-1]).all()
+        assert (
+            len(curves) == 6
+            and (scrubber.z[:, latent] >= x[0]).all()
+            and (scrubber.z[:, latent] <= x[-1]).all()
+        )
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 1.5])
@@ -133,11 +147,15 @@ def test_a_question_comes_back_with_the_moment(scrubber, sent, drive):
     drawn = scrubber.draw(70)
     x, density = scrubber.density(70, 6)
     assert {name: content[name] for name in QUESTION} == QUESTION
-    assert frames == drive.frames[70:72].tobytes()
+    assert frames == drive.obs[70:72].tobytes()
     with torch.no_grad():
-        expected = to_uint8(scrubber.vae.decode(torch.cat([torch.from_numpy(drive.z[70:71]), drawn])))
+        expected = to_uint8(
+            scrubber.vae.decode(torch.cat([torch.from_numpy(drive.z[70:71]), drawn]))
+        )
     assert np.abs(np.frombuffer(pictures, np.uint8).astype(int) - expected.ravel()).max() <= 1
-    assert content["came"] == [drive.z[71, 6]] and content["axis"] == pytest.approx(x[[0, -1]].tolist())
+    assert content["came"] == [drive.z[71, 6]] and content["axis"] == pytest.approx(
+        x[[0, -1]].tolist()
+    )
     assert content["drawn"] == drawn[:, 6].tolist() and curves == density.numpy().tobytes()
     np.testing.assert_allclose(np.frombuffer(h, np.float32), drive.h[70], atol=1e-4)
 
@@ -145,8 +163,10 @@ def test_a_question_comes_back_with_the_moment(scrubber, sent, drive):
 def test_after_the_last_step_nothing_comes(scrubber, sent, drive):
     scrubber.answer(scrubber, {**QUESTION, "t": 90}, [])
     content, (frames, pictures, curves, h) = sent[0]
-    assert "trouble" not in content and content["came"] == content["drawn"] == [] and len(curves) == 0
-    assert frames == drive.frames[90].tobytes() and len(pictures) == PICTURE and len(h) == 4 * 256
+    assert (
+        "trouble" not in content and content["came"] == content["drawn"] == [] and len(curves) == 0
+    )
+    assert frames == drive.obs[90].tobytes() and len(pictures) == PICTURE and len(h) == 4 * 256
 
 
 def test_the_timeline_holds_actions_reward_and_return(scrubber, drive):
@@ -178,13 +198,16 @@ def test_a_bad_question_gets_one_line_and_the_next_an_answer(scrubber, sent, bad
     scrubber.answer(scrubber, {"view": 0.5}, [])
     scrubber.answer(scrubber, QUESTION, [])
     for content, buffers in sent[:2]:
-        assert content["trouble"].startswith("the kernel can't show this: ") and "\n" not in content["trouble"]
+        assert (
+            content["trouble"].startswith("the kernel can't show this: ")
+            and "\n" not in content["trouble"]
+        )
         assert content["view"] == 0.5 and buffers == []
     assert "trouble" not in sent[2][0] and len(sent[2][1]) == 4
 
 
 def test_an_agent_without_m_has_nothing_to_foresee(agent, drive):
-    sighted = Agent(agent.vae, None, Controller(32), torch.zeros(99), reads="mu")
+    sighted = Agent(agent.vae, None, Controller(32), torch.zeros(99), agent.task, "mu")
     with pytest.raises(ValueError, match="without M foresees nothing"):
         Scrubber(sighted, drive)
 
@@ -192,7 +215,10 @@ def test_an_agent_without_m_has_nothing_to_foresee(agent, drive):
 def test_where_no_kernel_runs_the_poster_is_shown(agent, drive, scrubber):
     data, _ = scrubber._repr_mimebundle_()
     assert {"text/html", "text/plain"} == data.keys()
-    assert data["text/plain"].startswith("Moments of a drive") and '<img alt="Moments of a drive' in data["text/html"]
+    assert (
+        data["text/plain"].startswith("Moments of a drive")
+        and '<img alt="Moments of a drive' in data["text/html"]
+    )
     assert Scrubber(agent, drive, scrubber.poster).poster is scrubber.poster
 
 
@@ -224,13 +250,18 @@ def test_keys_step_play_and_pause_and_nothing_else_moves(scrubbers):
 
     def arrive(step):
         scrubbers.wait_for_function(
-            "step => document.querySelector('.wm-now canvas').ariaLabel === `the frame at step ${step}`", arg=step
+            "step => document.querySelector('.wm-now canvas').ariaLabel === `the frame at step ${step}`",
+            arg=step,
         )
         assert time.input_value() == str(step) and f"step {step} of 300" in state.inner_text()
         assert np.array_equal(painted(one, "now"), episode.obs[step])
 
     arrive(60)
-    for keys, step in [(["ArrowRight"], 61), (["j", "Shift+Enter", "ArrowLeft"], 60), (["Shift+ArrowRight"], 70)]:
+    for keys, step in [
+        (["ArrowRight"], 61),
+        (["j", "Shift+Enter", "ArrowLeft"], 60),
+        (["Shift+ArrowRight"], 70),
+    ]:
         for key in keys:
             scrubbers.keyboard.press(key)
         arrive(step)
@@ -278,7 +309,11 @@ def test_positions_that_pile_up_are_asked_for_once_and_a_lost_kernel_is_told(scr
     one.get_by_role("button", name="draw again").click()
     scrubbers.wait_for_timeout(700)
     assert (painted(one, "may") != drawn).any()
-    scrubbers.evaluate("async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    scrubbers.evaluate(
+        "async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
     one.locator(".wm-time").press("ArrowLeft")
-    scrubbers.wait_for_function("() => document.querySelector('.wm-scrubber').dataset.mode === 'waiting'")
+    scrubbers.wait_for_function(
+        "() => document.querySelector('.wm-scrubber').dataset.mode === 'waiting'"
+    )
     assert "run this cell again" in one.locator(".wm-state").inner_text()

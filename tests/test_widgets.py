@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import islice
 
 import ipywidgets
@@ -20,7 +21,7 @@ from wmlib.envs.car_racing import CAR_RACING, steer
 from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import record, rollout
 from wmlib.vae import VAE, to_float, to_uint8
-from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders
+from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders, live
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
@@ -34,7 +35,8 @@ ACTIVE_CELL = "() => jupyterapp.shell.currentWidget.content.activeCellIndex"
 @pytest.fixture
 def player(tmp_path):
     poster = plots.picture(plt.figure(), "a strip of frames from a drive")
-    return Player(VectorEnv(CAR_RACING.make, 1, max_steps=4), [7, 8], poster, keep=tmp_path / "runs" / "drives.jsonl")
+    env = VectorEnv(CAR_RACING.make, 1, max_steps=4)
+    return Player(env, CAR_RACING, [7, 8], poster, keep=tmp_path / "runs" / "drives.jsonl")
 
 
 def held(keys, steps):
@@ -52,7 +54,9 @@ def test_the_wheel_turns_gradually_and_comes_back():
     assert held(["left", "right"], 5)[0] == 0
 
 
-@pytest.mark.parametrize("keys", [[], ["gas"], ["brake", "left"], ["gas", "brake", "left", "right"], ["unknown"]])
+@pytest.mark.parametrize(
+    "keys", [[], ["gas"], ["brake", "left"], ["gas", "brake", "left", "right"], ["unknown"]]
+)
 def test_keys_give_actions_of_the_game(keys):
     for steps in (1, 40):
         assert CAR_RACING.action_space.contains(held(keys, steps))
@@ -113,7 +117,7 @@ def dreamer(agent):
 
 def test_dream_and_ghost_begin_a_second_into_a_drive_with_its_memory(agent, dreamer):
     drive = record(VectorEnv(CAR_RACING.make, 1, max_steps=90), agent, 7, 7)
-    assert np.array_equal(dreamer.frames()[1], drive.frames[60])
+    assert np.array_equal(dreamer.frames()[1], drive.obs[60])
     np.testing.assert_allclose(dreamer.obs[0], drive.z[60], atol=1e-5)
     for part, expected in zip(dreamer.imagined.state, (drive.h[60], drive.c[60])):
         np.testing.assert_allclose(part[0], expected, atol=1e-4)
@@ -125,7 +129,7 @@ def test_dream_and_ghost_take_the_same_actions(agent, dreamer):
     ghost = VectorEnv(CAR_RACING.make, 1, max_steps=90)
     for tick in islice(rollout(ghost, agent, [7], 7), 60):
         seen = tick.next_obs
-    imagined = DreamEnv(agent.vae, agent.mdnrnn, first, first_state=state)
+    imagined = DreamEnv(agent.vae, agent.mdnrnn, first, task=agent.task, first_state=state)
     imagined.reset(seed=[7])
     for _ in range(5):
         dreamer.step(["left", "gas"])
@@ -158,7 +162,7 @@ def test_to_wake_is_to_dream_on_from_what_the_ghost_sees_with_its_memory(agent, 
     dreamer.answer(dreamer, {"wake": True}, [])
     np.testing.assert_allclose(dreamer.obs, mu, atol=1e-5)
     torch.testing.assert_close(dreamer.imagined.state, expected, atol=1e-4, rtol=0)
-    assert dreamer.told()["since"] == 0 and dreamer.steps == 4
+    assert dreamer.status()["since"] == 0 and dreamer.steps == 4
 
 
 @pytest.mark.parametrize("limit, parted", [(0.0, None), (1.1, 1)])
@@ -172,13 +176,18 @@ def test_they_part_where_the_overlap_falls_and_stays(dreamer, limit, parted):
     assert dreamer.overlap == CAR_RACING.overlap(*dreamer.frames())
 
 
-def test_what_goes_wrong_in_a_players_callback_is_said_and_a_new_drive_heals_it(dreamer, monkeypatch):
+def test_what_goes_wrong_in_a_players_callback_is_said_and_a_new_drive_heals_it(
+    dreamer, monkeypatch
+):
     sent = []
     monkeypatch.setattr(dreamer, "send", lambda content, buffers: sent.append(content))
     for wrong in (0, -1, math.nan, "hot", None):
         dreamer.answer(dreamer, {"again": True}, [])
         dreamer.answer(dreamer, {"temperature": wrong}, [])
-        assert sent[-2]["over"] == "" and "ValueError: temperature must be a positive number" in sent[-1]["over"]
+        assert (
+            sent[-2]["over"] == ""
+            and "ValueError: temperature must be a positive number" in sent[-1]["over"]
+        )
     dreamer.answer(dreamer, {"again": True}, [])
     dreamer.answer(dreamer, {"temperature": 0.3}, [])
     dreamer.answer(dreamer, {"pressed": "gas", "agent": True}, [])
@@ -188,17 +197,22 @@ def test_what_goes_wrong_in_a_players_callback_is_said_and_a_new_drive_heals_it(
 def test_the_dream_goes_on_when_the_real_drive_is_over_and_says_so(dreamer):
     for _ in range(40):
         dreamer.step([])
-    assert dreamer.gone and dreamer.told()["status"].endswith("and that drive is over") and dreamer.steps == 40
+    assert (
+        dreamer.gone
+        and dreamer.status()["status"].endswith("and that drive is over")
+        and dreamer.steps == 40
+    )
 
 
 def test_an_agent_without_m_has_no_dream_to_play_in(agent, dreamer):
-    sighted = Agent(agent.vae, None, Controller(32), torch.zeros(99), reads="mu")
+    sighted = Agent(agent.vae, None, Controller(32), torch.zeros(99), agent.task, "mu")
     with pytest.raises(ValueError, match="without M can't dream"):
         DreamPlayer(sighted, dreamer.ghost, [7], dreamer.poster)
 
 
 @pytest.mark.parametrize(
-    "name, text", [("player", "a strip of frames from a drive"), ("explorer", "rows of decoded frames")]
+    "name, text",
+    [("player", "a strip of frames from a drive"), ("explorer", "rows of decoded frames")],
 )
 def test_where_no_kernel_runs_the_poster_is_shown(request, name, text):
     data, _ = request.getfixturevalue(name)._repr_mimebundle_()
@@ -210,14 +224,18 @@ def test_where_no_kernel_runs_the_poster_is_shown(request, name, text):
 def explorer():
     torch.manual_seed(0)
     frames = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    return LatentExplorer(VAE(), frames, plots.picture(plt.figure(), "rows of decoded frames"), sliders=6)
+    return LatentExplorer(
+        VAE(), frames, plots.picture(plt.figure(), "rows of decoded frames"), sliders=6
+    )
 
 
 @pytest.fixture
 def sent(explorer, monkeypatch):
     """What the explorer sends, in order: content, buffers."""
     messages = []
-    monkeypatch.setattr(explorer, "send", lambda content, buffers=(): messages.append((content, list(buffers))))
+    monkeypatch.setattr(
+        explorer, "send", lambda content, buffers=(): messages.append((content, list(buffers)))
+    )
     return messages
 
 
@@ -273,7 +291,11 @@ def test_a_bad_question_gets_one_line_and_the_next_an_answer(explorer, sent, bad
     explorer.answer(explorer, {"view": 1, **bad}, [])
     explorer.answer(explorer, {"view": 1, "frame": 0, "moves": [{}]}, [])
     trouble = sent[0][0]["trouble"]
-    assert trouble.startswith("the kernel can't decode this") and "\n" not in trouble and sent[0][0]["view"] == 1
+    assert (
+        trouble.startswith("the kernel can't decode this")
+        and "\n" not in trouble
+        and sent[0][0]["view"] == 1
+    )
     assert len(sent[1][1]) == 2
 
 
@@ -286,7 +308,9 @@ def page(chromium, jupyterlab):
             content.activeCellIndex = 0;
             for (let cell = 0; cell < 4; cell++) await jupyterapp.commands.execute("notebook:run-cell-and-select-next");
         }""")
-        page.wait_for_function("() => document.querySelector('.wm-line')?.textContent.startsWith('step 0')")
+        page.wait_for_function(
+            "() => document.querySelector('.wm-line')?.textContent.startsWith('step 0')"
+        )
         yield page
 
 
@@ -297,25 +321,35 @@ def test_a_reader_drives_with_the_keys_and_the_page_stays_where_it_is(page):
     canvas.click()
     top, active = player.bounding_box()["y"], page.evaluate(ACTIVE_CELL)
     page.keyboard.down("ArrowUp")
-    page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) >= 60")
+    page.wait_for_function(
+        "() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) >= 60"
+    )
     page.keyboard.up("ArrowUp")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Escape")
-    assert canvas.evaluate(PIXELS) != before and player.bounding_box()["y"] == pytest.approx(top, abs=2)
+    assert canvas.evaluate(PIXELS) != before and player.bounding_box()["y"] == pytest.approx(
+        top, abs=2
+    )
     assert page.evaluate(ACTIVE_CELL) == active
     page.wait_for_timeout(300)
     paused = line.inner_text()
     page.wait_for_timeout(300)
     assert line.inner_text() == paused and "points" in paused and paused.endswith("paused")
     player.get_by_role("button", name="start again").click()
-    page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) < 50")
+    page.wait_for_function(
+        "() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) < 50"
+    )
     page.keyboard.press("Space")
     player.get_by_role("button", name="gas").hover()
     page.mouse.down()  # the page's button drives on
-    page.wait_for_function("() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) > 80")
+    page.wait_for_function(
+        "() => parseInt(document.querySelector('.wm-line').textContent.slice(5)) > 80"
+    )
     page.mouse.up()
     assert troubles(page) == []
-    page.evaluate("async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.evaluate(
+        "async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
     page.wait_for_function("() => document.querySelector('.wm-player').dataset.mode === 'waiting'")
     assert "run this cell again" in line.inner_text()
 
@@ -337,7 +371,9 @@ def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
         hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     page.locator(".wm-buttons").scroll_into_view_if_needed()
-    boxes = [page.locator(f".wm-buttons [data-key={key}]").bounding_box() for key in ("gas", "left")]
+    boxes = [
+        page.locator(f".wm-buttons [data-key={key}]").bounding_box() for key in ("gas", "left")
+    ]
     gas, left = ((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes)
     touch("touchStart", gas)
     page.wait_for_function("() => window.pressed === 'gas'")
@@ -353,7 +389,9 @@ def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
     page.wait_for_function("() => window.pressed === 'left'")
     touch("touchEnd")
     page.wait_for_function("() => window.pressed === ''")
-    assert page.locator(".wm-player").get_attribute("data-mode") == "driving" and troubles(page) == []
+    assert (
+        page.locator(".wm-player").get_attribute("data-mode") == "driving" and troubles(page) == []
+    )
 
 
 @pytest.fixture
@@ -365,7 +403,9 @@ def explorers(jupyterlab):
 
 
 def picture(explorer, name) -> np.ndarray:
-    return np.array(explorer.locator(f"[data-picture={name}] canvas").evaluate(PIXELS)).reshape(64, 64, 4)[..., :3]
+    return np.array(explorer.locator(f"[data-picture={name}] canvas").evaluate(PIXELS)).reshape(
+        64, 64, 4
+    )[..., :3]
 
 
 def wait_for_caption(explorer, text):
@@ -377,21 +417,34 @@ def test_an_arrow_key_moves_its_slider_and_nothing_else(explorers):
     slider = one.locator(".wm-latent input").first
     wait_for_caption(one, "decoded from mu")
     assert (picture(one, "change") == 128).all()
-    frame, at_mu, elsewhere = picture(one, "frame"), picture(one, "decoded"), picture(other, "decoded")
+    frame, at_mu, elsewhere = (
+        picture(one, "frame"),
+        picture(one, "decoded"),
+        picture(other, "decoded"),
+    )
     slider.focus()
     explorers.wait_for_timeout(300)
     where = one.bounding_box(), explorers.evaluate(ACTIVE_CELL), float(slider.input_value())
-    for key in ["ArrowRight"] * 8 + ["ArrowUp"] * 4 + ["ArrowDown"] * 2 + ["Space", "j", "Shift+Enter"]:
+    for key in (
+        ["ArrowRight"] * 8 + ["ArrowUp"] * 4 + ["ArrowDown"] * 2 + ["Space", "j", "Shift+Enter"]
+    ):
         explorers.keyboard.press(key)
     wait_for_caption(one, "decoded from your z")
     explorers.wait_for_timeout(500)
     assert float(slider.input_value()) == pytest.approx(where[2] + 1, abs=1e-3)
     assert (one.bounding_box(), explorers.evaluate(ACTIVE_CELL)) == where[:2]
     now = picture(one, "decoded")
-    assert np.array_equal(picture(one, "change"), np.clip(128 + now - at_mu, 0, 255)) and (now != at_mu).any()
+    assert (
+        np.array_equal(picture(one, "change"), np.clip(128 + now - at_mu, 0, 255))
+        and (now != at_mu).any()
+    )
     size = np.abs(now - at_mu).mean()
-    assert one.locator("[data-picture=change]").inner_text().endswith(f"{size:.1f} of 255 on average")
-    assert np.array_equal(picture(one, "frame"), frame) and np.array_equal(picture(other, "decoded"), elsewhere)
+    assert (
+        one.locator("[data-picture=change]").inner_text().endswith(f"{size:.1f} of 255 on average")
+    )
+    assert np.array_equal(picture(one, "frame"), frame) and np.array_equal(
+        picture(other, "decoded"), elsewhere
+    )
     one.get_by_role("button", name="reset").click()
     wait_for_caption(one, "decoded from mu")
     assert np.array_equal(picture(one, "decoded"), at_mu) and troubles(explorers) == []
@@ -404,13 +457,19 @@ def test_every_latent_has_a_name_and_pictures_of_its_two_ends(explorers):
     one.get_by_role("button", name="all 32").click()
     explorers.wait_for_function(ENDS_PAINTED, arg=64 + 16)
     every = one.locator(".wm-latent input").evaluate_all(names)
-    assert every[:8] == most_used and sorted(every) == sorted(f"latent {latent}" for latent in range(32))
-    low = np.array(one.locator(".wm-latent canvas").first.evaluate(PIXELS)).reshape(64, 64, 4)[..., :3]
+    assert every[:8] == most_used and sorted(every) == sorted(
+        f"latent {latent}" for latent in range(32)
+    )
+    low = np.array(one.locator(".wm-latent canvas").first.evaluate(PIXELS)).reshape(64, 64, 4)[
+        ..., :3
+    ]
     one.get_by_label(every[0], exact=True).press("Home")
     wait_for_caption(one, "decoded from your z")
     explorers.wait_for_timeout(500)
     assert np.abs(picture(one, "decoded") - low).max() <= 1
-    assert one.locator("canvas").evaluate_all("all => all.every(it => it.role === 'img' && it.ariaLabel.length > 10)")
+    assert one.locator("canvas").evaluate_all(
+        "all => all.every(it => it.role === 'img' && it.ariaLabel.length > 10)"
+    )
 
 
 def test_positions_that_pile_up_are_asked_for_once_with_the_newest(explorers):
@@ -435,17 +494,23 @@ def test_positions_that_pile_up_are_asked_for_once_with_the_newest(explorers):
     dragged = picture(one, "decoded")
     one.get_by_role("button", name="reset").click()
     wait_for_caption(one, "decoded from mu")
-    one.locator(".wm-latent input").first.evaluate("it => { it.value = 2; it.dispatchEvent(new Event('input')); }")
+    one.locator(".wm-latent input").first.evaluate(
+        "it => { it.value = 2; it.dispatchEvent(new Event('input')); }"
+    )
     wait_for_caption(one, "decoded from your z")
     explorers.wait_for_timeout(500)
     assert np.array_equal(picture(one, "decoded"), dragged)
 
 
 def test_without_a_kernel_the_explorer_says_what_to_do(explorers):
-    explorers.evaluate("async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    explorers.evaluate(
+        "async () => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
     one = explorers.locator(".wm-explorer").first
     one.locator(".wm-latent input").first.press("ArrowRight")
-    explorers.wait_for_function("() => document.querySelector('.wm-explorer').dataset.mode === 'waiting'")
+    explorers.wait_for_function(
+        "() => document.querySelector('.wm-explorer').dataset.mode === 'waiting'"
+    )
     assert "run this cell again" in one.locator(".wm-state").inner_text()
 
 
@@ -471,14 +536,27 @@ def test_two_players_on_one_page_drive_apart(page):
         for (const job of ["copy-cell", "paste-cell-below", "run-cell"])
             await jupyterapp.commands.execute("notebook:" + job);
     }""")
-    page.wait_for_function("() => document.querySelectorAll('.wm-line')[1]?.textContent.startsWith('step 0')")
+    page.wait_for_function(
+        "() => document.querySelectorAll('.wm-line')[1]?.textContent.startsWith('step 0')"
+    )
     lines = page.locator(".wm-line")
     for driven, other in [(1, 0), (0, 1)]:
         page.locator(".wm-player canvas").nth(driven).click()
         page.wait_for_timeout(300)
         still = lines.nth(other).inner_text()
         page.wait_for_function(
-            "i => parseInt(document.querySelectorAll('.wm-line')[i].textContent.slice(5)) >= 30", arg=driven
+            "i => parseInt(document.querySelectorAll('.wm-line')[i].textContent.slice(5)) >= 30",
+            arg=driven,
         )
         assert lines.nth(other).inner_text() == still
     assert still.endswith("paused") and troubles(page) == []
+
+
+@pytest.mark.parametrize("name", ["player", "explorer", "hunt", "scrubber"])
+def test_a_widgets_script_is_one_module_with_all_that_it_imports(name):
+    text = live.script(name)
+    assert "import {" not in text and text.count("function clamp") + text.count("const clamp") == 1
+    assert text.count("export ") == 1 and text.rstrip().endswith("export default { render };")
+    words = ("gas", "brake", "drive", "50") if name in ("player", "scrubber") else ()
+    code = "\n".join(line.split("//")[0] for line in text.splitlines())
+    assert [word for word in words if re.search(rf"\b{word}\b", code)] == []

@@ -39,9 +39,11 @@ class UniformPolicy:
 class BrownianPolicy:
     """Slow noise: raw actions wander as an Ornstein-Uhlenbeck process, so a car turns.
 
-    The process's centre and spread are the task's.
+    MEMORY is the part of a raw action that the next step keeps; the process's centre and spread are
+    the task's.
     """
 
+    MEMORY = BROWNIAN_MEMORY
     driver = "brownian"
 
     def __init__(self, task: Task):
@@ -59,8 +61,8 @@ class BrownianPolicy:
     def act(self, obs, state, active=None) -> tuple[np.ndarray, tuple]:
         """Actions float32 (B, A)."""
         rng, raw = state
-        fresh = rng.normal(0, self.spread, raw.shape) * np.sqrt(1 - BROWNIAN_MEMORY**2)
-        following = self.mean + BROWNIAN_MEMORY * (raw - self.mean) + fresh
+        fresh = rng.normal(0, self.spread, raw.shape) * np.sqrt(1 - self.MEMORY**2)
+        following = self.mean + self.MEMORY * (raw - self.mean) + fresh
         return self.task.squash(torch.from_numpy(raw)).float().numpy(), (rng, following)
 
 

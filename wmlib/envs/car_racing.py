@@ -12,7 +12,7 @@ from gymnasium.envs.box2d import car_racing as stock
 from gymnasium.utils import EzPickle
 
 from wmlib.envs.car_pixels import FRAME, STOCK_H, Painter, zoom_at
-from wmlib.envs.task import Task, register
+from wmlib.envs.task import Button, Task, register
 
 cv2.setNumThreads(1)  # a worker has one core, and threads only slow down images this small
 
@@ -154,10 +154,30 @@ def road(frames: np.ndarray) -> np.ndarray:
     return (green - red < 50) & (red > 50)
 
 
-CAR_RACING = register(Task(
-    name="car_racing", make=FastCarRacing, make_official=make_official,
-    action_space=spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32)),
-    action_names=("steer", "gas", "brake"), squash=squash, steer=steer,
-    noise_mean=(0.0, -0.8, -1.0), noise_spread=(0.4, 0.6, 0.6),
-    landmark=road, step_cost=0.1, max_steps=1_000,
-))  # fmt: skip
+CAR_RACING = register(
+    Task(
+        name="car_racing",
+        make=FastCarRacing,
+        make_official=make_official,
+        action_space=spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32)),
+        action_names=("steer", "gas", "brake"),
+        squash=squash,
+        noise_mean=(0.0, -0.8, -1.0),
+        noise_spread=(0.4, 0.6, 0.6),
+        step_cost=0.1,
+        max_steps=1_000,
+        fps=50,
+        noun="drive",
+        verb="drive",
+        buttons=(
+            Button("left", "\u25c0", "steer left", ("ArrowLeft", "KeyA")),
+            Button("brake", "brake", "brake", ("ArrowDown", "KeyS")),
+            Button("gas", "gas", "gas", ("ArrowUp", "KeyW")),
+            Button("right", "\u25b6", "steer right", ("ArrowRight", "KeyD")),
+        ),
+        help="arrow keys or W A S D drive",
+        steer=steer,
+        landmark=road,
+        landmark_name="road",
+    )
+)

@@ -8,28 +8,38 @@ import numpy as np
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Button:
+    """Something that a person can do: what `steer` calls it, and how it is shown, spoken and typed."""
+
+    name: str
+    label: str
+    spoken: str
+    keys: tuple[str, ...]  # as KeyboardEvent.code names them
+
+
 @dataclass(frozen=True, eq=False)  # a space has no hash, so a task is one by being itself
 class Task:
     """An environment and how C and a person meet it. Observations are frames, uint8 (64, 64, 3)."""
 
     name: str
     make: Callable[..., gym.Env]  # render_mode=None
-    make_official: Callable[..., gym.Env]  # the environment whose score counts; render_mode=None
+    make_official: Callable[..., gym.Env]  # the one whose score counts; render_mode=None
     action_space: gym.spaces.Box
     action_names: tuple[str, ...]
     squash: Callable[[Tensor], Tensor]  # raw action (..., A) to the environment's units
-    steer: Callable[
-        [np.ndarray, Collection[str]], np.ndarray
-    ]  # action before (A,) and the keys down to action (A,)
-    noise_mean: tuple[
-        float, ...
-    ]  # the Brownian policy's raw action: where each entry wanders around,
+    noise_mean: tuple[float, ...]  # where each entry of the Brownian policy's raw action wanders,
     noise_spread: tuple[float, ...]  # and how far from there
-    landmark: Callable[
-        [np.ndarray], np.ndarray
-    ]  # frames to the pixels, bool (..., 64, 64), by which two are compared
     step_cost: float  # what one step without a success costs
     max_steps: int
+    fps: int  # steps a second, for a person
+    noun: str  # what a person calls an episode
+    verb: str  # and to play it
+    buttons: tuple[Button, ...]  # in their order on the screen
+    help: str  # the keys, in words
+    steer: Callable[[np.ndarray, Collection[str]], np.ndarray]  # action (A,) and buttons to (A,)
+    landmark: Callable[[np.ndarray], np.ndarray] | None = None  # frames to pixels (..., 64, 64)
+    landmark_name: str = ""  # what two frames are compared by
 
     @property
     def action_size(self) -> int:
@@ -37,7 +47,12 @@ class Task:
         return self.action_space.shape[0]
 
     def overlap(self, frames: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """How far frames (..., 64, 64, 3) show the landmark where others do: intersection over union, (...)."""
+        """How far frames (..., 64, 64, 3) show the landmark where others do: (...).
+
+        Intersection over union. Raises ValueError for a task without a landmark.
+        """
+        if self.landmark is None:
+            raise ValueError(f"frames of {self.name} can't be compared: the task has no landmark")
         one, other = self.landmark(frames), self.landmark(others)
         return (one & other).sum(axis=(-2, -1)) / np.maximum((one | other).sum(axis=(-2, -1)), 1)
 

@@ -1,20 +1,32 @@
 // The browser's side of wmlib.widgets.LatentExplorer: it holds the sliders, asks for pictures and paints the answers.
 
-const SIDE = 64;
-const PICTURE = SIDE * SIDE * 3; // bytes
+import { bytes, clamp, element, Kernel, number, PICTURE, paint, SIDE, say } from "./common.js";
+
 const UNDER_WAY = 2; // questions not yet answered; what is moved meanwhile is asked as one, with the newest values
-const PATIENCE = 3000; // milliseconds without an answer after which the explorer says so
 const REST = 120; // milliseconds without a question before the pictures at the sliders' ends are asked for
-const STEPS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -1e6, End: 1e6 };
+const STEPS = {
+    ArrowRight: 1,
+    ArrowUp: 1,
+    ArrowLeft: -1,
+    ArrowDown: -1,
+    PageUp: 10,
+    PageDown: -10,
+    Home: -1e6,
+    End: 1e6,
+};
 
 const PAGE = `
-    <div class="wm-explorer" role="group" aria-label="latent explorer" data-lm-suppress-shortcuts="true">
+    <div class="wm-widget wm-explorer" role="group" aria-label="latent explorer" data-lm-suppress-shortcuts="true">
         <div class="wm-pictures">
-            ${["frame", "decoded", "change"].map((name) => `
+            ${["frame", "decoded", "change"]
+                .map(
+                    (name) => `
                 <figure data-picture="${name}">
                     <canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>
                     <figcaption><div></div><div></div></figcaption>
-                </figure>`).join("")}
+                </figure>`,
+                )
+                .join("")}
         </div>
         <div class="wm-bar">
             <label class="wm-frame">frame <input type="range" min="0" step="1" value="0"><output></output></label>
@@ -36,29 +48,12 @@ const LATENT = `
         <canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>
     </div>`;
 
-const text = (value, digits = 2) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "\u2212");
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-
-function element(page) {
-    const holder = document.createElement("template");
-    holder.innerHTML = page.trim();
-    return holder.content.firstChild;
-}
-
 function normal() {
     return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
-function paint(canvas, rgb) {
-    const brush = canvas.getContext("2d"), image = brush.createImageData(SIDE, SIDE);
-    for (let from = 0, to = 0; from < PICTURE; from += 3, to += 4) {
-        for (let colour = 0; colour < 3; colour++) image.data[to + colour] = rgb[from + colour];
-        image.data[to + 3] = 255;
-    }
-    brush.putImageData(image, 0, 0);
-}
-
-function difference(now, before) { // around grey, and its mean size
+// Around grey, and its mean size.
+function difference(now, before) {
     const picture = new Uint8ClampedArray(PICTURE);
     let sum = 0;
     for (let i = 0; i < PICTURE; i++) {
@@ -70,23 +65,25 @@ function difference(now, before) { // around grey, and its mean size
 
 function render({ model, el }) {
     const { frames, latents, nats, reach, sliders } = model.get("looks");
-    const explorer = element(PAGE), find = (name) => explorer.querySelector(name);
+    const explorer = element(PAGE);
+    const find = (name) => explorer.querySelector(name);
     el.replaceChildren(explorer);
     const [picker, reset, random, all] = [".wm-frame input", ".wm-reset", ".wm-random", ".wm-all"].map(find);
-    const view = Math.random(); // whose question it was: one explorer can stand on a page twice
-    let frame = 0, moved = {}, mu = null, atMu = null, open = false; // atMu: what V decodes from mu of this frame
-    let wanted = true, underWay = 0, heard = 0, rest = 0, trouble = "";
+    const kernel = new Kernel(model);
+    let frame = 0;
+    let moved = {};
+    let mu = null;
+    let atMu = null; // what V decodes from mu of this frame
+    let open = false; // whether all sliders are shown
+    let wanted = true;
+    let rest = 0;
+    let trouble = "";
 
-    function ask(moves, ends = false) {
-        if (underWay === 0) heard = performance.now();
-        underWay += 1;
-        try {
-            model.send({ view, frame, moves, ends });
-        } catch {} // no kernel any more: say() tells, since no answer comes
-    }
+    const ask = (moves, ends = false) => kernel.ask({ frame, moves, ends });
 
-    function next() { // ask for what is wanted by now, if it is its turn
-        if (!wanted || underWay >= UNDER_WAY) return;
+    // Ask for what is wanted by now, if it is its turn.
+    function next() {
+        if (!wanted || kernel.underWay >= UNDER_WAY) return;
         wanted = false;
         const some = Object.keys(moved).length > 0;
         ask(atMu && some ? [moved] : some ? [{}, moved] : [{}]);
@@ -100,21 +97,23 @@ function render({ model, el }) {
 
     function askEnds() {
         const shown = latents.slice(0, count());
-        ask(shown.flatMap((latent) => [{ [latent]: -reach }, { [latent]: reach }]), true);
+        ask(
+            shown.flatMap((latent) => [{ [latent]: -reach }, { [latent]: reach }]),
+            true,
+        );
     }
 
     function restEnds() {
         clearTimeout(rest);
-        rest = setTimeout(() => (underWay ? restEnds() : askEnds()), REST);
+        rest = setTimeout(() => (kernel.underWay ? restEnds() : askEnds()), REST);
     }
 
     const count = () => (open ? latents.length : Math.min(sliders, latents.length));
 
-    function say() {
-        const silent = underWay > 0 && performance.now() - heard > PATIENCE;
-        const line = silent ? "waiting for the kernel: it is busy, or was restarted (then run this cell again)" : trouble;
-        if (find(".wm-state").textContent !== line) find(".wm-state").textContent = line;
-        explorer.dataset.mode = silent ? "waiting" : "";
+    function tell() {
+        const silence = kernel.silence;
+        say(find(".wm-state"), silence || trouble);
+        explorer.dataset.mode = silence ? "waiting" : "";
     }
 
     function show(name, rgb, caption, note, alt) {
@@ -126,21 +125,21 @@ function render({ model, el }) {
     }
 
     function hear(answer, buffers) {
-        if (answer.view !== view) return;
-        underWay = Math.max(0, underWay - 1);
-        heard = performance.now();
+        if (!kernel.answered(answer)) return;
         trouble = answer.trouble ?? "";
         if (!trouble && answer.frame === frame) {
-            const [original, decoded] = buffers.map((it) => new Uint8Array(it.buffer, it.byteOffset, it.byteLength));
+            const [original, decoded] = buffers.map(bytes);
             const pictures = answer.moves.map((_, index) => decoded.subarray(index * PICTURE, (index + 1) * PICTURE));
             answer.ends ? paintEnds(pictures) : paintPictures(answer, original, pictures);
         }
         next();
-        say();
+        tell();
     }
 
     function paintPictures(answer, original, pictures) {
-        const isMu = (moves) => Object.keys(moves).length === 0, moves = answer.moves.at(-1), now = pictures.at(-1);
+        const isMu = (moves) => Object.keys(moves).length === 0;
+        const moves = answer.moves.at(-1);
+        const now = pictures.at(-1);
         if (isMu(answer.moves[0])) atMu = pictures[0];
         if (!atMu) return; // a late answer about this frame from before another was chosen
         if (!mu) {
@@ -148,9 +147,10 @@ function render({ model, el }) {
             place();
             restEnds();
         }
-        const whose = isMu(moves) ? "from mu" : "from your z", [picture, size] = difference(now, atMu);
+        const whose = isMu(moves) ? "from mu" : "from your z";
+        const [picture, size] = difference(now, atMu);
         const moving = isMu(moves) ? "" : `, mu but for latent ${Object.keys(moves).join(", ")}`;
-        const mean = `${text(size, 1)} of 255 on average`;
+        const mean = `${number(size, 1)} of 255 on average`;
         show("frame", original, "the frame", "12,288 numbers", `frame ${frame + 1} of ${frames}, before V`);
         show("decoded", now, `decoded ${whose}`, `${latents.length} numbers`, `what V decodes ${whose}${moving}`);
         show("change", picture, "difference from mu", mean, `decoded ${whose} minus decoded from mu: ${mean}`);
@@ -161,16 +161,18 @@ function render({ model, el }) {
         pictures.forEach((picture, index) => index < ends.length && paint(ends[index], picture));
     }
 
-    function place() { // the sliders, their ticks and numbers, as things stand
+    // The sliders, their ticks and numbers, as things stand.
+    function place() {
         picker.setAttribute("aria-valuetext", `${frame + 1} of ${frames}`);
         find(".wm-frame output").textContent = `${frame + 1} of ${frames}`;
         if (!mu) return;
         for (const [index, row] of [...find(".wm-latents").children].entries()) {
-            const latent = latents[index], value = moved[latent] ?? mu[latent];
+            const latent = latents[index];
+            const value = moved[latent] ?? mu[latent];
             const slider = row.querySelector("input");
             slider.value = value;
-            slider.setAttribute("aria-valuetext", `${text(value)}, mu is ${text(mu[latent])}`);
-            row.querySelector("output").textContent = text(value, 1);
+            slider.setAttribute("aria-valuetext", `${number(value)}, mu is ${number(mu[latent])}`);
+            row.querySelector("output").textContent = number(value, 1);
             row.style.setProperty("--mu", (mu[latent] + reach) / (2 * reach));
             row.classList.toggle("wm-moved", latent in moved);
         }
@@ -184,21 +186,26 @@ function render({ model, el }) {
 
     function move(latent, value) {
         if (!mu) return;
-        if (Math.abs(value - mu[latent]) < reach / 100) delete moved[latent]; // at the tick
+        if (Math.abs(value - mu[latent]) < reach / 100)
+            delete moved[latent]; // at the tick
         else moved[latent] = clamp(value, -reach, reach);
         want();
     }
 
     function add(latent, index) {
-        const row = element(LATENT), slider = row.querySelector("input");
+        const row = element(LATENT);
+        const slider = row.querySelector("input");
         row.querySelector("b").textContent = `latent ${latent}`;
-        row.querySelector("span").textContent = `${text(nats[index])} nats`;
+        row.querySelector("span").textContent = `${number(nats[index])} nats`;
         row.style.setProperty("--share", nats[index] / nats[0]);
         slider.setAttribute("aria-label", `latent ${latent}`);
         [slider.min, slider.max, slider.value] = [-reach, reach, 0];
         slider.addEventListener("input", () => move(latent, slider.valueAsNumber));
         row.querySelectorAll("canvas").forEach((canvas, end) => {
-            canvas.setAttribute("aria-label", `decoded with latent ${latent} at ${end ? reach : -reach}, the others at mu`);
+            canvas.setAttribute(
+                "aria-label",
+                `decoded with latent ${latent} at ${end ? reach : -reach}, the others at mu`,
+            );
         });
         find(".wm-latents").append(row);
     }
@@ -220,10 +227,14 @@ function render({ model, el }) {
         if (event.code === "Escape") event.target.blur();
         if (!(event.code in STEPS) && (event.code !== "Space" || event.target.type === "button")) return;
         event.preventDefault(); // no scrolling; the same steps in every browser
-        const slider = event.target, steps = STEPS[event.code];
+        const slider = event.target;
+        const steps = STEPS[event.code];
         if (slider.type !== "range" || !steps) return;
         if (slider === picker) choose(clamp(frame + steps, 0, frames - 1));
-        else slider.value = slider.valueAsNumber + steps / 10, slider.dispatchEvent(new Event("input"));
+        else {
+            slider.value = slider.valueAsNumber + steps / 10;
+            slider.dispatchEvent(new Event("input"));
+        }
     });
     picker.max = frames - 1;
     picker.addEventListener("input", () => choose(picker.valueAsNumber));
@@ -240,12 +251,13 @@ function render({ model, el }) {
         list();
         restEnds();
     });
-    find(".wm-legend").innerHTML = `<b>|</b> is mu of this frame. Grey is no difference. The bar and the nats are the mean KL: how much V uses
-        the latent. The small pictures: that latent at ${text(-reach, 0)} and at ${text(reach, 0)}, all others at mu.`;
+    find(".wm-legend").innerHTML =
+        `<b>|</b> is mu of this frame. Grey is no difference. The bar and the nats are the mean KL: how much V uses
+        the latent. The small pictures: that latent at ${number(-reach, 0)} and at ${number(reach, 0)}, all others at mu.`;
     list();
     model.on("msg:custom", hear);
     next();
-    const watch = setInterval(say, 250);
+    const watch = setInterval(tell, 250);
     return () => {
         clearInterval(watch);
         clearTimeout(rest);

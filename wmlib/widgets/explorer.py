@@ -1,7 +1,6 @@
 """V's latents under the reader's sliders."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import anywidget
 import numpy as np
@@ -11,7 +10,7 @@ import traitlets
 from wmlib.plots import Picture
 from wmlib.train import encode_frames
 from wmlib.vae import VAE, kl_to_standard_normal, to_uint8
-from wmlib.widgets.live import Posted
+from wmlib.widgets.live import Posted, script, style
 
 
 class LatentExplorer(Posted, anywidget.AnyWidget):
@@ -22,11 +21,17 @@ class LatentExplorer(Posted, anywidget.AnyWidget):
     frame alone, so that a move costs one decoding.
     """
 
-    _esm, _css = Path(__file__).with_name("explorer.js"), Path(__file__).with_name("explorer.css")
+    _esm = script("explorer")
+    _css = style("explorer")
     looks = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self, vae: VAE, frames: np.ndarray, poster: Picture, sliders: int = 8, usage: np.ndarray | None = None
+        self,
+        vae: VAE,
+        frames: np.ndarray,
+        poster: Picture,
+        sliders: int = 8,
+        usage: np.ndarray | None = None,
     ):
         """frames: uint8 (N, 64, 64, 3), those to choose from; sliders: how many are shown at first, most used first;
         usage: how much V uses each latent, in nats (Z,), else its mean KL over these frames.
@@ -34,11 +39,21 @@ class LatentExplorer(Posted, anywidget.AnyWidget):
         self.vae, self.frames, self.poster = vae, frames, poster
         self.mu, logvar = encode_frames(vae, frames)  # (N, Z)
         if usage is None:
-            usage = kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(logvar)).mean(dim=0).numpy()
+            usage = (
+                kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(logvar))
+                .mean(dim=0)
+                .numpy()
+            )
         self.latents = np.argsort(-usage).tolist()
         self.reach = float(max(3, np.ceil(np.abs(self.mu).max())))
         nats = usage[self.latents].tolist()
-        looks = {"frames": len(frames), "latents": self.latents, "nats": nats, "reach": self.reach, "sliders": sliders}
+        looks = {
+            "frames": len(frames),
+            "latents": self.latents,
+            "nats": nats,
+            "reach": self.reach,
+            "sliders": sliders,
+        }
         super().__init__(looks=looks)
         self.on_msg(self.answer)
 
@@ -60,6 +75,9 @@ class LatentExplorer(Posted, anywidget.AnyWidget):
         try:
             frame = int(content["frame"])
             decoded = self.draw(frame, content["moves"])
-            self.send({**content, "mu": self.mu[frame].tolist()}, [self.frames[frame].tobytes(), decoded.tobytes()])
+            self.send(
+                {**content, "mu": self.mu[frame].tolist()},
+                [self.frames[frame].tobytes(), decoded.tobytes()],
+            )
         except Exception as error:  # whatever it is, the reader sees it and the sliders go on
             self.send({**content, "trouble": f"the kernel can't decode this: {error!r}"})

@@ -1,28 +1,24 @@
 // The browser's side of wmlib.widgets.Hunt: it takes clicks and keys and draws what Python tells; the state is there.
 
+import { clamp, floats, Kernel, number, say } from "./common.js";
+import { css, RAMP, relief, turned } from "./relief.js";
+
 const PACE = 800; // milliseconds for each of CMA-ES's generations
 const FADE = 700; // milliseconds until the landscape is uncovered
-const PATIENCE = 3000; // milliseconds without an answer after which the hunt says so
-const BANDS = 10; // contour lines part the landscape into as many heights
 const [GREEN, GOLD] = ["#009e73", "#ffd400"];
-const RAMP = ["00224e", "213b6e", "4c556c", "6c6e72", "8e8978", "b1a570", "d9c55c", "fee838"] // cividis
-    .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
-const around = (corners, radius) => Array.from({ length: corners }, (_, i) =>
-    [Math.sin, Math.cos].map((wave, down) => (down ? -1 : 1) * radius(i) * wave(2 * Math.PI * i / corners)));
+const around = (corners, radius) =>
+    Array.from({ length: corners }, (_, i) =>
+        [Math.sin, Math.cos].map((wave, down) => (down ? -1 : 1) * radius(i) * wave((2 * Math.PI * i) / corners)),
+    );
 const SHAPES = { dot: around(24, () => 6), diamond: around(4, () => 6.5), star: around(10, (i) => (i % 2 ? 6 : 14)) };
-const HINT = "Click or tap, or move the cross-hair with the arrow keys (with Shift five times as far) and press Enter; Esc leaves.";
+const HINT =
+    "Click or tap, or move the cross-hair with the arrow keys (with Shift five times as far) and press Enter; Esc leaves.";
 const OVER = "again hides the landscape anew, turned or mirrored";
 
-const text = (value) => value.toFixed(1).replace(/\.0$/, "").replace(/^-(0)$/, "$1").replace("-", "\u2212");
-const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
-const colour = (share) => {
-    const at = clamp(share) * (RAMP.length - 1), from = Math.min(RAMP.length - 2, Math.floor(at));
-    return RAMP[from].map((low, i) => low + (at - from) * (RAMP[from + 1][i] - low));
-};
-const css = (share) => `rgb(${colour(share).map(Math.round).join(" ")})`;
+const short = (value) => number(value, 1).replace(/\.0$/, "");
 const PAGE = `
-    <div class="wm-hunt" role="group" aria-label="hunt for the highest point" data-lm-suppress-shortcuts="true">
+    <div class="wm-widget wm-hunt" role="group" aria-label="hunt for the highest point" data-lm-suppress-shortcuts="true">
         <canvas tabindex="0" role="application"></canvas>
         <div class="wm-key">
             <span class="wm-ramp"><output></output><i style="background: linear-gradient(to right, ${RAMP.map((_, i) => css(i / 7))})"></i><output></output></span>
@@ -33,65 +29,45 @@ const PAGE = `
         <div class="wm-hint" role="status"></div>
     </div>`;
 
-function turned([u, v], turn, back = false) { // the landscape's square laid down another way; back: from the page
-    if (back && turn & 4) [u, v] = [v, u];
-    [u, v] = [turn & 1 ? 1 - u : u, turn & 2 ? 1 - v : v];
-    return !back && turn & 4 ? [v, u] : [u, v];
-}
-
-function relief(land, turn, low, high, side) { // the landscape with contour lines, on a canvas of its own
-    const canvas = document.createElement("canvas"), N = Math.sqrt(land.length), level = new Float32Array(side * side);
-    canvas.width = canvas.height = side;
-    const brush = canvas.getContext("2d"), image = brush.createImageData(side, side);
-    for (let row = 0, at = 0; row < side; row++) for (let column = 0; column < side; column++, at++) {
-        const [x, y] = turned([column / side, 1 - row / side], turn, true).map((to) => to * (N - 1));
-        const left = Math.min(N - 2, Math.floor(x)), foot = Math.min(N - 2, Math.floor(y)), corner = foot * N + left;
-        const [lower, upper] = [corner, corner + N].map((i) => land[i] + (x - left) * (land[i + 1] - land[i]));
-        level[at] = (lower + (y - foot) * (upper - lower) - low) / (high - low || 1);
-    }
-    level.forEach((here, at) => {
-        const [next, below] = [(at + 1) % side ? at + 1 : at - 1, at + side < level.length ? at + side : at - side];
-        const slope = Math.hypot(here - level[next], here - level[below]) * BANDS; // for each pixel
-        const line = Math.round(here * BANDS), far = Math.abs(here * BANDS - line) / slope;
-        const shade = line > 0 && line < BANDS && slope > 0 ? 0.6 * clamp(1.2 - far) : 0;
-        image.data.set([...colour(here).map((part) => part + shade * (255 - part)), 255], 4 * at);
-    });
-    brush.putImageData(image, 0, 0);
-    return canvas;
-}
-
 function render({ model, el }) {
     el.innerHTML = PAGE;
-    const find = (name) => el.querySelector(name), hunt = find(".wm-hunt"), canvas = find("canvas"), told = find(".wm-told"), hint = find(".wm-hint");
-    const [show, again] = el.querySelectorAll(".wm-do button"), [least, most] = el.querySelectorAll(".wm-ramp output");
+    const find = (name) => el.querySelector(name);
+    const hunt = find(".wm-hunt");
+    const canvas = find("canvas");
+    const status = find(".wm-told");
+    const hint = find(".wm-hint");
+    const [show, again] = el.querySelectorAll(".wm-do button");
+    const [least, most] = el.querySelectorAll(".wm-ramp output");
     const marks = [...el.querySelectorAll(".wm-key > span:not(.wm-ramp)")];
-    const [xLow, xHigh, yLow, yHigh] = model.get("extent"), clicks = model.get("clicks");
-    const view = Math.random(); // whose click it was: one hunt can stand on a page twice
-    let state = model.get("state"), pending = [], waiting = 0, heard = 0, trouble = ""; // pending: clicks not yet answered
-    let stage = 0, timer = 0, since = 0, picture = null, ink = ""; // stage: CMA-ES's generations on the page
-    let aim = [0.5, 0.5], keys = false; // the cross-hair, seen when the keys move it
+    const [xLow, xHigh, yLow, yHigh] = model.get("extent");
+    const clicks = model.get("clicks");
+    const kernel = new Kernel(model);
+    let state = model.get("state");
+    const pending = []; // clicks not yet answered
+    let trouble = "";
+    let stage = 0; // CMA-ES's generations on the page
+    let timer = 0;
+    let since = 0; // when the landscape was uncovered
+    let picture = null;
+    let ink = "";
+    let aim = [0.5, 0.5]; // the cross-hair
+    let keys = false; // whether it is seen: when the keys move it
 
     const uncovered = () => state.rival && stage > state.rival.length;
     const open = () => !state.rival && state.asked.length + pending.length < clicks;
-    const place = ([x, y]) => turned([clamp((x - xLow) / (xHigh - xLow)), clamp((y - yLow) / (yHigh - yLow))], state.turn);
-
-    function send(content) {
-        if (!waiting) heard = performance.now();
-        waiting += 1;
-        try {
-            model.send({ view, ...content });
-        } catch {} // no kernel any more: say() tells, since no answer comes
-    }
+    const place = ([x, y]) =>
+        turned([clamp((x - xLow) / (xHigh - xLow)), clamp((y - yLow) / (yHigh - yLow))], state.turn);
 
     function ask() {
         if (!open()) return;
         const [u, v] = turned(aim, state.turn, true);
         pending.push([xLow + u * (xHigh - xLow), yLow + v * (yHigh - yLow)]);
-        send({ ask: pending.at(-1) });
+        kernel.ask({ ask: pending.at(-1) });
         refresh();
     }
 
-    function take() { // what Python tells now
+    // What Python tells now.
+    function take() {
         const before = state;
         state = model.get("state");
         if (!state.rival || !before.rival) begin();
@@ -99,8 +75,8 @@ function render({ model, el }) {
     }
 
     function hear(answer) {
-        if (answer.view !== view) return;
-        [heard, waiting, trouble] = [performance.now(), Math.max(0, waiting - 1), answer.trouble ?? ""];
+        if (!kernel.answered(answer)) return;
+        trouble = answer.trouble ?? "";
         if (answer.ask) pending.shift();
         refresh();
     }
@@ -111,57 +87,78 @@ function render({ model, el }) {
         if (state.rival) timer = setTimeout(go, PACE);
     }
 
-    function go() { // one generation on; after the last the landscape
+    // One generation on; after the last the landscape.
+    function go() {
         stage += 1;
         if (!uncovered()) timer = setTimeout(go, PACE);
         else since = performance.now();
         refresh();
     }
 
-    function range() { // heights that the colours stand for: those known to the reader, at last the landscape's
+    // Heights that the colours stand for: those known to the reader, at last the landscape's.
+    function range() {
         const known = state.asked.concat(state.rival?.flat() ?? []).map(([, , height]) => height);
         if (!state.rival) return [Math.min(...known), Math.max(...known)];
-        const raw = model.get("land"), land = new Float32Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength));
+        const land = floats(model.get("land"));
         const ends = [land.reduce((a, b) => Math.min(a, b)), state.top[2]];
         if (picture?.width !== canvas.width) picture = relief(land, state.turn, ...ends, canvas.width);
         return ends;
     }
 
-    function say() {
-        const silent = waiting > 0 && performance.now() - heard > PATIENCE, { rival, asked, line } = state;
-        const best = rival && Math.max(...rival.slice(0, stage).flat().map(([, , height]) => height));
-        const words = silent ? "waiting for the kernel: it is busy, or was restarted (then run this cell again)"
-            : trouble || (!rival || uncovered() ? line : stage === 0 ? `${asked.length} of ${clicks} clicks used. Now CMA-ES …`
-            : `CMA-ES, generation ${stage} of ${rival.length} · best ${text(best)}`);
-        if (told.textContent !== words) told.textContent = words;
-        hunt.dataset.mode = silent ? "waiting" : trouble ? "trouble" : "";
+    function tell() {
+        const silence = kernel.silence;
+        const { rival, asked, line } = state;
+        const best =
+            rival &&
+            Math.max(
+                ...rival
+                    .slice(0, stage)
+                    .flat()
+                    .map(([, , height]) => height),
+            );
+        const searching =
+            stage === 0
+                ? `${asked.length} of ${clicks} clicks used. Now CMA-ES …`
+                : `CMA-ES, generation ${stage} of ${rival?.length} · best ${short(best)}`;
+        say(status, silence || trouble || (!rival || uncovered() ? line : searching));
+        hunt.dataset.mode = silence ? "waiting" : trouble ? "trouble" : "";
     }
 
-    function guide() { // the last line: what the reader can do, or where the cross-hair is
+    // The last line: what the reader can do, or where the cross-hair is.
+    function guide() {
         const [across, up] = aim.map((at) => Math.round(100 * at));
         const words = uncovered() ? OVER : keys ? `cross-hair at ${across} across, ${up} up, of 100; Enter asks` : HINT;
-        if (hint.textContent !== words) hint.textContent = words;
+        say(hint, words);
     }
 
     function refresh() {
-        say();
+        tell();
         guide();
         show.disabled = Boolean(state.rival) || state.asked.length === 0;
         again.disabled = state.asked.length === 0;
         canvas.classList.toggle("wm-over", !open());
-        const name = uncovered() ? "the landscape, uncovered, with your points and CMA-ES's" : "a field that hides a landscape";
+        const name = uncovered()
+            ? "the landscape, uncovered, with your points and CMA-ES's"
+            : "a field that hides a landscape";
         canvas.setAttribute("aria-label", `${name}; ${state.asked.length} of ${clicks} points asked`);
-        marks.forEach((mark, i) => { mark.style.visibility = [true, stage > 0, uncovered()][i] ? "" : "hidden"; });
+        marks.forEach((mark, i) => {
+            mark.style.visibility = [true, stage > 0, uncovered()][i] ? "" : "hidden";
+        });
         draw();
     }
 
     function draw() {
-        const dense = window.devicePixelRatio || 1, side = canvas.clientWidth, brush = canvas.getContext("2d");
+        const dense = window.devicePixelRatio || 1;
+        const side = canvas.clientWidth;
+        const brush = canvas.getContext("2d");
         canvas.width = canvas.height = Math.max(1, Math.round(side * dense));
-        const style = getComputedStyle(hunt), [low, high] = range(), shown = state.asked.length > 0, seen = uncovered();
+        const style = getComputedStyle(hunt);
+        const [low, high] = range();
+        const shown = state.asked.length > 0;
+        const seen = uncovered();
         const fade = seen ? clamp((performance.now() - since) / FADE) : 0;
         ink = style.color;
-        [least.textContent, most.textContent] = shown ? [low, high].map(text) : ["lowest", "highest"];
+        [least.textContent, most.textContent] = shown ? [low, high].map(short) : ["lowest", "highest"];
         Object.assign(brush, { font: "600 12px sans-serif", lineJoin: "round", globalAlpha: fade });
         if (seen) brush.drawImage(picture, 0, 0);
         if (fade < 1 && seen) requestAnimationFrame(draw);
@@ -171,7 +168,8 @@ function render({ model, el }) {
         const highest = (points) => points.reduce((best, point) => (point[2] > best[2] ? point : best));
 
         function mark(shape, point, fill, alpha = 1) {
-            const [x, y] = spot(point), size = clamp(side / 420, 0.7, 1);
+            const [x, y] = spot(point);
+            const size = clamp(side / 420, 0.7, 1);
             brush.globalAlpha = alpha;
             brush.beginPath();
             for (const [right, down] of SHAPES[shape]) brush.lineTo(x + size * right, y + size * down);
@@ -188,11 +186,26 @@ function render({ model, el }) {
         }
 
         const taken = [...state.asked, ...pending].map(spot).map(([x, y]) => [x - 7, y - 7, 14]); // left, top and width of what is written
-        function label(point, away = 11) { // where it covers no dot and no other number
-            const [x, y] = spot(point), words = text(point[2]), width = brush.measureText(words).width, middle = x - width / 2;
-            const places = [[x + away, y - 7], [x - away - width, y - 7], [middle, y - away - 14], [middle, y + away]];
-            const free = places.find(([left, top]) => left > 2 && left + width < side - 2 && top > 2 && top < side - 16
-                && taken.every(([a, b, w]) => left > a + w + 2 || left + width + 2 < a || Math.abs(top - b) > 13));
+        // Where it covers no dot and no other number.
+        function label(point, away = 11) {
+            const [x, y] = spot(point);
+            const words = short(point[2]);
+            const width = brush.measureText(words).width;
+            const middle = x - width / 2;
+            const places = [
+                [x + away, y - 7],
+                [x - away - width, y - 7],
+                [middle, y - away - 14],
+                [middle, y + away],
+            ];
+            const free = places.find(
+                ([left, top]) =>
+                    left > 2 &&
+                    left + width < side - 2 &&
+                    top > 2 &&
+                    top < side - 16 &&
+                    taken.every(([a, b, w]) => left > a + w + 2 || left + width + 2 < a || Math.abs(top - b) > 13),
+            );
             if (!free) return;
             taken.push([...free, width]);
             [brush.strokeStyle, brush.fillStyle, brush.lineWidth] = [halo, pen, 3];
@@ -203,11 +216,14 @@ function render({ model, el }) {
         const generations = state.rival?.slice(0, stage) ?? [];
         for (const point of pending) mark("dot", point, style.backgroundColor, 0.6);
         for (const point of state.asked) mark("dot", point, css(high > low ? (point[2] - low) / (high - low) : 1));
-        generations.forEach((points, i) => points.forEach((point) => mark("diamond", point, GREEN, seen || i === stage - 1 ? 1 : 0.4)));
+        generations.forEach((points, i) =>
+            points.forEach((point) => mark("diamond", point, GREEN, seen || i === stage - 1 ? 1 : 0.4)),
+        );
         brush.globalAlpha = 1;
         if (seen) mark("star", state.top, GOLD);
         if (shown) {
-            const best = highest(state.asked), [x, y] = spot(best);
+            const best = highest(state.asked);
+            const [x, y] = spot(best);
             brush.beginPath();
             brush.arc(x, y, 12, 0, 7);
             rim(halo, 5);
@@ -245,14 +261,20 @@ function render({ model, el }) {
         [aim, keys] = [[clamp((clientX - left) / width), clamp(1 - (clientY - top) / height)], false];
         ask();
     });
-    for (const way of ["focus", "blur"]) canvas.addEventListener(way, () => {
-        keys = canvas.matches(":focus-visible");
-        refresh();
-    });
-    [[show, { reveal: true }], [again, { again: true }]].forEach(([button, content]) => button.addEventListener("click", () => {
-        send(content);
-        canvas.focus({ preventScroll: true }); // a disabled button would lose it
-    }));
+    for (const way of ["focus", "blur"])
+        canvas.addEventListener(way, () => {
+            keys = canvas.matches(":focus-visible");
+            refresh();
+        });
+    [
+        [show, { reveal: true }],
+        [again, { again: true }],
+    ].forEach(([button, content]) =>
+        button.addEventListener("click", () => {
+            kernel.ask(content);
+            canvas.focus({ preventScroll: true }); // a disabled button would lose it
+        }),
+    );
     const size = new ResizeObserver(draw);
     size.observe(canvas);
     model.on("change:state", take);
@@ -260,7 +282,7 @@ function render({ model, el }) {
     if (state.rival) stage = state.rival.length + 1;
     refresh();
     const watch = setInterval(() => {
-        say();
+        tell();
         if (ink !== getComputedStyle(hunt).color) draw(); // another theme
     }, 250);
     return () => {

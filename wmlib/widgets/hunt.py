@@ -1,7 +1,6 @@
 """A search for the highest point of a hidden landscape: first the reader's, then CMA-ES's."""
 
 from collections.abc import Callable
-from pathlib import Path
 from threading import Lock
 
 import anywidget
@@ -9,7 +8,7 @@ import numpy as np
 import traitlets
 
 from wmlib import plots
-from wmlib.widgets.live import Posted
+from wmlib.widgets.live import Posted, script, style
 
 GRID = 121  # heights along each side of the uncovered landscape
 ALT = "A landscape from above: a heat map with contour lines, CMA-ES's points on it, a star at the highest point."
@@ -27,11 +26,16 @@ class Hunt(Posted, anywidget.AnyWidget):
     turned or mirrored, another way after each `again`; points here are the landscape's own, [x, y, height] once asked.
     """
 
-    _esm, _css = Path(__file__).with_name("hunt.js"), Path(__file__).with_name("hunt.css")
+    _esm = script("hunt")
+    _css = style("hunt")
     extent = traitlets.List(traitlets.Float()).tag(sync=True)
     clicks = traitlets.Int().tag(sync=True)
-    state = traitlets.Dict().tag(sync=True)  # asked, line (what is said), turn; at last rival (G, P, 3) and top
-    land = traitlets.Bytes().tag(sync=True)  # float32 (GRID, GRID), the lowest y first; empty while it is hidden
+    state = traitlets.Dict().tag(
+        sync=True
+    )  # asked, line (what is said), turn; at last rival (G, P, 3) and top
+    land = traitlets.Bytes().tag(
+        sync=True
+    )  # float32 (GRID, GRID), the lowest y first; empty while it is hidden
 
     def __init__(
         self,
@@ -47,11 +51,19 @@ class Hunt(Posted, anywidget.AnyWidget):
 
         Raises ValueError for what has another shape, no number, no field, or more points than clicks.
         """
-        if len(extent) != 4 or not (np.isfinite(extent).all() and extent[0] < extent[1] and extent[2] < extent[3]):
+        if len(extent) != 4 or not (
+            np.isfinite(extent).all() and extent[0] < extent[1] and extent[2] < extent[3]
+        ):
             raise ValueError(f"extent must be x_low < x_high, y_low < y_high, got {extent}")
         self.height, self.rival = height, np.asarray(rival, float)
-        if self.rival.ndim != 3 or self.rival.shape[2] != 2 or not 0 < self.rival.size <= 2 * clicks:
-            raise ValueError(f"rival must be (G, P, 2), of 1 to {clicks} points, not {self.rival.shape}")
+        if (
+            self.rival.ndim != 3
+            or self.rival.shape[2] != 2
+            or not 0 < self.rival.size <= 2 * clicks
+        ):
+            raise ValueError(
+                f"rival must be (G, P, 2), of 1 to {clicks} points, not {self.rival.shape}"
+            )
         x, y = np.meshgrid(np.linspace(*extent[:2], GRID), np.linspace(*extent[2:], GRID))
         self.ground = self.measure(np.stack([x, y], axis=-1).reshape(-1, 2))  # (GRID * GRID, 3)
         self.found = self.measure(self.rival.reshape(-1, 2))  # (G * P, 3)
@@ -72,11 +84,15 @@ class Hunt(Posted, anywidget.AnyWidget):
 
     def inside(self, points: np.ndarray) -> np.ndarray:
         """Which points (N, 2 or 3) lie in the field, bool (N,)."""
-        return np.all((self.extent[::2] <= points[:, :2]) & (points[:, :2] <= self.extent[1::2]), axis=1)
+        return np.all(
+            (self.extent[::2] <= points[:, :2]) & (points[:, :2] <= self.extent[1::2]), axis=1
+        )
 
     def again(self) -> None:
         """A fresh start: nothing is asked, the landscape is hidden and lies in another way."""
-        self.turn = int(np.random.default_rng().choice([turn for turn in range(8) if turn != self.turn]))
+        self.turn = int(
+            np.random.default_rng().choice([turn for turn in range(8) if turn != self.turn])
+        )
         self.asked, self.shown = np.empty((0, 3)), False
         self.tell()
 
@@ -87,7 +103,9 @@ class Hunt(Posted, anywidget.AnyWidget):
         """
         point = np.array([[x, y]], float)
         if self.shown or not self.inside(point).all():
-            raise ValueError("this search is over" if self.shown else f"({x}, {y}) is outside the field")
+            raise ValueError(
+                "this search is over" if self.shown else f"({x}, {y}) is outside the field"
+            )
         self.asked = np.vstack([self.asked, self.measure(point)])
         self.shown = len(self.asked) == self.clicks
         self.tell()
@@ -108,12 +126,18 @@ class Hunt(Posted, anywidget.AnyWidget):
         best, others = self.asked[:, 2].max(), self.found[:tries, 2].max()  # as many tries for both
         mine, its = short(best), short(others)
         if not self.shown:
-            return f"click {tries} of {self.clicks} · {short(self.asked[-1, 2])} there · best {mine}"
+            return (
+                f"click {tries} of {self.clicks} · {short(self.asked[-1, 2])} there · best {mine}"
+            )
         first = (
-            "both are equally high" if mine == its else f"{'you' if best > others else 'CMA-ES'} found the higher point"
+            "both are equally high"
+            if mine == its
+            else f"{'you' if best > others else 'CMA-ES'} found the higher point"
         )
         told = "with as many tries" if tries <= total else f"with its {total} tries"
-        later = f"; with all its {total} tries {short(self.found[:, 2].max())}" if tries < total else ""
+        later = (
+            f"; with all its {total} tries {short(self.found[:, 2].max())}" if tries < total else ""
+        )
         return f"you {mine} · CMA-ES {its}, {told}: {first}{later}"
 
     def tell(self) -> None:
@@ -136,5 +160,7 @@ class Hunt(Posted, anywidget.AnyWidget):
                 else:
                     self.reveal() if content.get("reveal") else self.again()
             self.send(content)
-        except Exception as error:  # whatever it is, the reader sees it and the next click gets an answer
+        except (
+            Exception
+        ) as error:  # whatever it is, the reader sees it and the next click gets an answer
             self.send({**content, "trouble": f"the kernel can't do this: {error!r}"})

@@ -1,7 +1,8 @@
 // The browser's side of wmlib.widgets.live.Live: a widget stands in its poster's place while its kernel lives.
 
 async function initialize({ model, signal }) {
-    const manager = model.widget_manager, id = model.get("widget");
+    const manager = model.widget_manager;
+    const id = model.get("widget");
     const posters = new Map(); // each place on the page where the widget stands now: the poster that stood there
 
     async function open(place, widget) {

@@ -1,6 +1,7 @@
 """Games in the reader's own hands: the player, and the player inside M's dream."""
 
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 
 import anywidget
@@ -15,39 +16,54 @@ from wmlib.envs.task import Task
 from wmlib.envs.vector import VectorEnv
 from wmlib.plots import Picture
 from wmlib.vae import to_float
-from wmlib.widgets.live import Posted
+from wmlib.widgets.live import Posted, script, style
 
 
 class Player(Posted, anywidget.AnyWidget):
     """A game in the reader's own hands: keys in, frames out.
 
-    The browser is the clock. It asks for a step at most 50 times a second and has three under way at most, so that a
-    slow machine plays slower and misses nothing.
+    The browser is the clock. It asks for a step as often as the task's rate says and has three under
+    way at most, so that a slow machine plays slower and misses nothing.
     """
 
-    _esm, _css = Path(__file__).with_name("player.js"), Path(__file__).with_name("player.css")
+    _esm = script("player")
+    _css = style("player")
     label = traitlets.Unicode().tag(sync=True)
     captions = traitlets.List([""]).tag(sync=True)  # of what is shown side by side
     dream = traitlets.Bool(False).tag(sync=True)
+    controls = traitlets.Dict().tag(sync=True)  # what a person can do, and how often
 
     def __init__(
-        self, env: VectorEnv | DreamEnv, seeds: Collection[int], poster: Picture,
-        keep: Path | None = None, *, task: Task,
-    ):  # fmt: skip
-        """env: a vector of one, of this task; seeds: one a drive, in turn; poster: what is shown where no kernel runs;
-        keep: a log of finished drives.
+        self,
+        env: VectorEnv | DreamEnv,
+        task: Task,
+        seeds: Collection[int],
+        poster: Picture,
+        keep: Path | None = None,
+    ):
+        """env: a vector of one, of this task; seeds: one an episode, in turn; poster: what is shown
+        where no kernel runs; keep: a log of finished episodes.
         """
-        super().__init__(label=poster.alt)
-        self.env, self.seeds, self.task, self.poster = env, list(seeds), task, poster
-        self.keep, self.drives = keep, 0
+        about = {name: getattr(task, name) for name in ("fps", "noun", "verb", "help")}
+        about |= {"buttons": [asdict(button) for button in task.buttons]}
+        super().__init__(label=poster.alt, controls=about | {"landmark": task.landmark_name})
+        self.task = task
+        self.env = env
+        self.seeds = list(seeds)
+        self.poster = poster
+        self.keep = keep
+        self.episodes = 0
         self.restart()
         self.on_msg(self.answer)
 
     def restart(self) -> None:
-        """Begin a drive, on the next seed's track."""
-        self.seed = self.seeds[self.drives % len(self.seeds)]
-        self.action, self.steps, self.total, self.over = np.zeros(self.task.action_size, np.float32), 0, 0.0, ""
-        self.drives += 1
+        """Begin an episode, by the next seed."""
+        self.seed = self.seeds[self.episodes % len(self.seeds)]
+        self.action = np.zeros(self.task.action_size, np.float32)
+        self.steps = 0
+        self.total = 0.0
+        self.over = ""  # what ended it
+        self.episodes += 1
         self.begin()
 
     def begin(self) -> None:
@@ -55,7 +71,7 @@ class Player(Posted, anywidget.AnyWidget):
         self.obs, _ = self.env.reset(seed=[self.seed])
 
     def step(self, pressed: Collection[str]) -> None:
-        """One step with these keys down, of left, right, gas and brake; a finished drive is kept and stays as it is."""
+        """One step with these buttons down; a finished episode is kept and stays as it is."""
         if not self.over:
             self.action = self.task.steer(self.action, pressed)
             self.advance()
@@ -63,33 +79,37 @@ class Player(Posted, anywidget.AnyWidget):
     def advance(self) -> None:
         """One step of the world under `action`."""
         self.obs, reward, terminated, truncated, _ = self.env.step(self.action[None])
-        self.steps, self.total = self.steps + 1, self.total + float(reward[0])
+        self.steps += 1
+        self.total += float(reward[0])
         if terminated[0]:
             who = "dream" if self.dream else "game"
-            self.over = f"the {who} ended the drive, with {reward[0]:+.0f} points for the last step"
+            last = f"with {reward[0]:+.0f} points for the last step"
+            self.over = f"the {who} ended the {self.task.noun}, {last}"
         elif truncated[0]:
             self.over = "time is up"
         if self.over and self.keep:
             self.keep.parent.mkdir(parents=True, exist_ok=True)
-            append_line(self.keep, {"seed": self.seed, "steps": self.steps, "return": round(self.total, 1)})
+            row = {"seed": self.seed, "steps": self.steps, "return": round(self.total, 1)}
+            append_line(self.keep, row)
 
     def answer(self, _, content: dict, buffers) -> None:
-        """Do what the browser asks and send it what there is to see; what goes wrong is told there too."""
+        """Do what the browser asks and send it what there is to see, or what went wrong."""
         try:
-            self.obey(content)
+            self.handle(content)
         except Exception as error:
             self.over = f"this went wrong: {type(error).__name__}: {error}"
-        self.send(self.told() | {"over": self.over, "drive": self.drives}, [frame.tobytes() for frame in self.frames()])
+        state = self.status() | {"over": self.over, "episode": self.episodes}
+        self.send(state, [frame.tobytes() for frame in self.frames()])
 
-    def obey(self, content: dict) -> None:
-        """What the browser may ask: `again`, or a step with the keys `pressed`; anything else asks for the frame."""
+    def handle(self, content: dict) -> None:
+        """What the browser may ask: `again`, or a step with the buttons `pressed`; else the frame."""
         if content.get("again"):
             self.restart()
         elif "pressed" in content:
             self.step(content["pressed"])
 
-    def told(self) -> dict:
-        """What the browser says of the drive."""
+    def status(self) -> dict:
+        """What the browser says of the episode."""
         return {"status": f"step {self.steps}, {self.total:.0f} points"}
 
     def frames(self) -> list[np.ndarray]:
@@ -98,47 +118,56 @@ class Player(Posted, anywidget.AnyWidget):
 
 
 class DreamPlayer(Player):
-    """The reader drives inside M's dream; beside it the real car goes under the same actions, as a ghost.
+    """The reader plays inside M's dream; beside it the real game goes under the same actions, as a ghost.
 
-    Both begin at the same moment, a second into a drive of C's. They have parted where the landmark's overlap
-    (`Task.overlap`) falls below PARTED and stays there. To wake is to dream on from the ghost's present, with M's
-    memory of what the ghost has seen.
+    Both begin at the same moment, a second into an episode of C's. They have parted where the
+    landmark's overlap (`Task.overlap`) falls below PARTED and stays there; a task without a landmark
+    can't say. To wake is to dream on from the ghost's present, with M's memory of what the ghost has
+    seen.
     """
 
-    PARTED, STAYS = 0.77, 10  # half-way between V's own overlap and chance (python -m bench horizon); steps
+    PARTED = 0.77  # half-way between V's own overlap and chance (python -m bench horizon)
+    STAYS = 10  # steps
     FIRST = 60  # steps of C's before the reader's
 
     def __init__(self, agent: Agent, ghost: VectorEnv, seeds: Collection[int], poster: Picture):
-        """agent: with an M; ghost: a vector of one, of its task, real; seeds: one a drive, in turn; poster as above."""
-        self.agent, self.ghost = agent, ghost
+        """agent: with an M; ghost: a vector of one, of its task, real; seeds and poster: as above."""
         if agent.mdnrnn is None:
             raise ValueError("an agent without M can't dream; load data/pretrained/car_racing")
+        self.agent = agent
+        self.ghost = ghost
         self.mdnrnn = agent.mdnrnn
-        self.imagined = DreamEnv(agent.vae, agent.mdnrnn, torch.zeros(1, agent.vae.z_size), task=agent.task)
+        nowhere = torch.zeros(1, agent.vae.z_size)
+        self.imagined = DreamEnv(agent.vae, agent.mdnrnn, nowhere, task=agent.task)
         self.policy = DreamPolicy(agent, self.imagined)
-        super().__init__(self.imagined, seeds, poster, task=agent.task)
-        self.captions, self.dream = ["your dream", "the real track, the same actions"], True
+        super().__init__(self.imagined, agent.task, seeds, poster)
+        self.captions = ["your dream", "the real track, the same actions"]
+        self.dream = True
 
     def begin(self) -> None:
-        """C drives the ghost for a second, until the camera has come down; there the dream begins."""
+        """C plays the ghost for a second, until the camera has come down; there the dream begins."""
         self.seen, _ = self.ghost.reset(seed=[self.seed])
         state = self.agent.initial_state(1, self.seed)
         for _ in range(self.FIRST):
             action, state = self.agent.act(self.seen, state)
             self.seen, *_ = self.ghost.step(action)
-        self.action, self.memory = action[0], (state.h, state.c)
-        self.paid, self.gone = 0.0, False
+        self.action = action[0]
+        self.memory = (state.h, state.c)
+        self.paid = 0.0
+        self.gone = False  # whether the ghost's episode is over
         self.wake()
 
     @torch.inference_mode()
     def wake(self) -> None:
         """Dream on from what the ghost sees now."""
         self.code, _ = self.agent.vae.encode(to_float(self.seen))
-        self.imagined.first_z, self.imagined.first_state = self.code, self.memory
+        self.imagined.first_z = self.code
+        self.imagined.first_state = self.memory
         self.obs, _ = self.imagined.reset(seed=[self.seed])
-        self.since, self.low = 0, 0
+        self.since = 0  # steps since then
+        self.low = 0  # steps in a row below PARTED
         self.parted: int | None = None
-        self.overlap = float(self.task.overlap(self.imagined.render(), self.seen)[0])
+        self.overlap = self.compare()
 
     @torch.inference_mode()
     def advance(self) -> None:
@@ -148,14 +177,22 @@ class DreamPlayer(Player):
         super().advance()
         self.seen, reward, terminated, truncated, _ = self.ghost.step(self.action[None])
         self.code, _ = self.agent.vae.encode(to_float(self.seen))
-        self.paid, self.gone = self.paid + float(reward[0]), bool(terminated[0] or truncated[0])
-        self.overlap, self.since = float(self.task.overlap(self.imagined.render(), self.seen)[0]), self.since + 1
+        self.paid += float(reward[0])
+        self.gone = bool(terminated[0] or truncated[0])
+        self.since += 1
+        self.overlap = self.compare()
         self.low = self.low + 1 if self.overlap < self.PARTED else 0
         if self.low == self.STAYS and self.parted is None:
             self.parted = self.since - self.STAYS + 1
 
-    def obey(self, content: dict) -> None:
-        """Besides what `Player` may be asked: `wake`, a `temperature`, or a step with C at the wheel, `agent`."""
+    def compare(self) -> float:
+        """How far dream and ghost show the landmark in the same place; 1 without a landmark."""
+        if self.task.landmark is None:
+            return 1.0
+        return float(self.task.overlap(self.imagined.render(), self.seen)[0])
+
+    def handle(self, content: dict) -> None:
+        """Besides what `Player` may be asked: `wake`, a `temperature`, or a step of C's, `agent`."""
         if "temperature" in content:
             self.imagined.temperature = content["temperature"]
         elif content.get("wake") and not self.over:
@@ -164,14 +201,20 @@ class DreamPlayer(Player):
             self.action = self.policy.act(self.obs, None)[0][0]
             self.advance()
         else:
-            super().obey(content)
+            super().handle(content)
 
-    def told(self) -> dict:
+    def status(self) -> dict:
         """The scores of both, and how far they agree."""
-        ghost = f"really {self.paid:.0f}" + (", and that drive is over" if self.gone else "")
-        status = f"step {self.steps}, M expects {self.total:.0f} points, {ghost}"
-        agreement = {"overlap": self.overlap, "since": self.since, "parted": self.parted, "limit": self.PARTED}
-        return {"status": status, **agreement}
+        ghost = f"really {self.paid:.0f}"
+        if self.gone:
+            ghost += f", and that {self.task.noun} is over"
+        return {
+            "status": f"step {self.steps}, M expects {self.total:.0f} points, {ghost}",
+            "overlap": self.overlap,
+            "since": self.since,
+            "parted": self.parted,
+            "limit": self.PARTED,
+        }
 
     def frames(self) -> list[np.ndarray]:
         """The dream and the ghost's view."""

@@ -1,38 +1,45 @@
 // The browser's side of wmlib.widgets.Scrubber: it holds the moment, asks for what is seen then and paints the answers.
 
-const SIDE = 64;
-const PICTURE = SIDE * SIDE * 3; // bytes
-const UNDER_WAY = 2; // questions not yet answered; where the reader goes meanwhile is asked as one, the newest
-const PATIENCE = 3000; // milliseconds without an answer after which the scrubber says so
-const RATE = 50; // steps a second of the game
-const EDGE = 7; // pixels: half a slider's thumb, so that the cursor stands above it
-const STEPS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
-const [M, C] = ["#d55e00", "#009e73"];
+import { blank, bytes, clamp, floats, Kernel, line, number, PICTURE, paint, SIDE, say } from "./common.js";
 
-const text = (value, digits = 2) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "\u2212");
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const UNDER_WAY = 2; // questions not yet answered; where the reader goes meanwhile is asked as one, the newest
+const EDGE = 7; // pixels: half a slider's thumb, so that the cursor stands above it
+const STEPS = {
+    ArrowRight: 1,
+    ArrowUp: 1,
+    ArrowLeft: -1,
+    ArrowDown: -1,
+    PageUp: 10,
+    PageDown: -10,
+    Home: -Infinity,
+    End: Infinity,
+};
+const [M, C] = ["#d55e00", "#009e73"];
 
 const CANVAS = `<canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>`;
 const FIGURE = (name, caption, canvases = CANVAS) => `
     <figure class="wm-${name}"><div>${canvases}</div><figcaption>${caption}</figcaption></figure>`;
-const PAGE = ({ samples, latents, reach }) => `
-    <div class="wm-scrubber" role="group" aria-label="scrubber: a drive, moment by moment" data-lm-suppress-shortcuts="true">
+const PAGE = ({ samples, latents, reach, noun }) => `
+    <div class="wm-widget wm-scrubber" role="group" aria-label="scrubber: a ${noun}, moment by moment" data-lm-suppress-shortcuts="true">
         <div class="wm-seen">
             ${FIGURE("now", "the frame")}
             ${FIGURE("decoded", "V's picture of it")}
             ${FIGURE("may", "M: what may come next", CANVAS.repeat(samples))}
             ${FIGURE("came", "what came next")}
-            ${FIGURE("density", `<label>M's prediction of latent <select title="the most used latents first">
+            ${FIGURE(
+                "density",
+                `<label>M's prediction of latent <select title="the most used latents first">
                 ${latents.map((latent) => `<option>${latent}</option>`).join("")}</select></label>
-                <span>thin: its Gaussians; bold: their sum; ticks: the ${samples} draws, at this temperature</span>`)}
-            ${FIGURE("memory", `h: M's memory so far <span>blue ${text(-reach, 1)}, orange ${text(reach, 1)}</span>`)}
+                <span>thin: its Gaussians; bold: their sum; ticks: the ${samples} draws, at this temperature</span>`,
+            )}
+            ${FIGURE("memory", `h: M's memory so far <span>blue ${number(-reach, 1)}, orange ${number(reach, 1)}</span>`)}
         </div>
         <div class="wm-bar">
             <label>temperature <input class="wm-heat" type="range" min="0.1" max="2" step="0.05" value="1"><output>1.00</output></label>
             <button type="button" class="wm-draw">draw again</button>
         </div>
-        <canvas class="wm-curves" role="img" aria-label="over the drive: actions, reward and return; a line marks this step"></canvas>
-        <input class="wm-time" type="range" min="0" step="1" aria-label="step of the drive">
+        <canvas class="wm-curves" role="img" aria-label="over the ${noun}: actions, reward and return; a line marks this step"></canvas>
+        <input class="wm-time" type="range" min="0" step="1" aria-label="step of the ${noun}">
         <div class="wm-bar">
             <button type="button" class="wm-play">play</button>
             <label>speed <select class="wm-speed">
@@ -43,79 +50,83 @@ const PAGE = ({ samples, latents, reach }) => `
         <div class="wm-keys">arrow keys step, with Shift by ten, Home and End jump, space plays and pauses, Esc leaves</div>
     </div>`;
 
-function paint(canvas, rgb) {
-    const brush = canvas.getContext("2d"), image = brush.createImageData(SIDE, SIDE);
-    for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
-        for (let colour = 0; colour < 3; colour++) image.data[to + colour] = rgb[from + colour];
-        image.data[to + 3] = 255;
-    }
-    brush.putImageData(image, 0, 0);
-}
-
-function paintMemory(canvas, h, reach) { // blue below zero, white, orange above
-    const side = canvas.width = canvas.height = Math.ceil(Math.sqrt(h.length)), brush = canvas.getContext("2d");
+// Blue below zero, white, orange above.
+function paintMemory(canvas, h, reach) {
+    const side = Math.ceil(Math.sqrt(h.length));
+    canvas.width = side;
+    canvas.height = side;
+    const brush = canvas.getContext("2d");
     const image = brush.createImageData(side, side);
     h.forEach((value, unit) => {
-        const far = Math.min(1, Math.abs(value) / reach), end = value < 0 ? [0, 114, 178] : [213, 94, 0];
+        const far = Math.min(1, Math.abs(value) / reach);
+        const end = value < 0 ? [0, 114, 178] : [213, 94, 0];
         image.data.set([...end.map((colour) => 255 + far * (colour - 255)), 255], 4 * unit);
     });
     brush.putImageData(image, 0, 0);
 }
 
-function blank(canvas) { // as many pixels as the screen has; drawn on in CSS pixels
-    const { clientWidth: width, clientHeight: height } = canvas, dense = window.devicePixelRatio || 1;
-    [canvas.width, canvas.height] = [Math.max(1, width * dense), Math.max(1, height * dense)];
-    const brush = canvas.getContext("2d"), ink = getComputedStyle(canvas).color;
-    brush.scale(dense, dense);
-    brush.font = "12px sans-serif";
-    brush.fillStyle = brush.strokeStyle = ink;
-    return { brush, ink, width, height };
-}
-
-function line(brush, points, { colour, width = 1, dash = [], alpha = 1, fill = 0 }) {
-    Object.assign(brush, { strokeStyle: colour, fillStyle: colour, lineWidth: width, lineJoin: "round", globalAlpha: fill });
-    brush.setLineDash(dash);
-    brush.beginPath();
-    for (const [x, y] of points) brush.lineTo(x, y);
-    if (fill) brush.fill();
-    brush.globalAlpha = alpha;
-    brush.stroke();
-    brush.setLineDash([]);
-    brush.globalAlpha = 1;
-}
-
-function paintDensity(canvas, answer, densities, places) { // what came: dashed
-    const { brush, ink, width, height } = blank(canvas), foot = height - 24;
-    if (!answer?.came.length) return brush.fillText(answer ? "nothing came next: the drive ends here" : "", 8, 20);
-    const [low, high] = answer.axis, top = Math.max(...densities), last = densities.length - places;
-    const x = (value) => 8 + (clamp(value, low, high) - low) / (high - low) * (width - 16);
+// What came: dashed.
+function paintDensity(canvas, answer, densities, { points: places, noun }) {
+    const { brush, ink, width, height } = blank(canvas);
+    const foot = height - 24;
+    if (!answer?.came.length) return brush.fillText(answer ? `nothing came next: the ${noun} ends here` : "", 8, 20);
+    const [low, high] = answer.axis;
+    const top = Math.max(...densities);
+    const last = densities.length - places;
+    const x = (value) => 8 + ((clamp(value, low, high) - low) / (high - low)) * (width - 16);
     for (let from = 0; from <= last; from += places) {
-        const place = (value, i) => [8 + i / (places - 1) * (width - 16), foot - value / top * (foot - 22)];
+        const place = (value, i) => [8 + (i / (places - 1)) * (width - 16), foot - (value / top) * (foot - 22)];
         const points = Array.from(densities.subarray(from, from + places), place);
         line(brush, points, from === last ? { colour: M, width: 2.5 } : { colour: M, alpha: 0.7, fill: 0.15 });
     }
-    line(brush, [[0, foot], [width, foot]], { colour: ink, alpha: 0.6 });
+    line(
+        brush,
+        [
+            [0, foot],
+            [width, foot],
+        ],
+        { colour: ink, alpha: 0.6 },
+    );
     brush.textAlign = "center";
     brush.fillStyle = ink;
     for (let value = Math.ceil(low); value <= high; value++) {
-        line(brush, [[x(value), foot], [x(value), foot + 4]], { colour: ink, alpha: 0.6 });
-        brush.fillText(text(value, 0), x(value), height - 4);
+        line(
+            brush,
+            [
+                [x(value), foot],
+                [x(value), foot + 4],
+            ],
+            { colour: ink, alpha: 0.6 },
+        );
+        brush.fillText(number(value, 0), x(value), height - 4);
     }
-    const came = x(answer.came[0]), right = came < width / 2;
-    line(brush, [[came, 6], [came, foot]], { colour: ink, width: 1.5, dash: [5, 4] });
+    const came = x(answer.came[0]);
+    const right = came < width / 2;
+    line(
+        brush,
+        [
+            [came, 6],
+            [came, foot],
+        ],
+        { colour: ink, width: 1.5, dash: [5, 4] },
+    );
     brush.textAlign = right ? "left" : "right";
     brush.fillText("what came", came + (right ? 6 : -6), 14);
     brush.fillStyle = M;
     for (const value of answer.drawn) brush.fillRect(x(value) - 1, foot - 7, 2, 14);
 }
 
-function paintCurves(canvas, { steps, actions }, curves, t) { // each below its name and its value at step t
-    const { brush, ink, width, height } = blank(canvas), [reward, sum] = curves.slice(-2);
-    const x = (step) => EDGE + step / steps * (width - 2 * EDGE), band = height / (actions.length + 2);
-    const at = (values, digits) => text(values[Math.min(t, steps - 1)], digits);
+// Each below its name and its value at step t.
+function paintCurves(canvas, { steps, actions }, curves, t) {
+    const { brush, ink, width, height } = blank(canvas);
+    const [reward, sum] = curves.slice(-2);
+    const x = (step) => EDGE + (step / steps) * (width - 2 * EDGE);
+    const band = height / (actions.length + 2);
+    const at = (values, digits) => number(values[Math.min(t, steps - 1)], digits);
     const draw = (values, top, foot, look, low = Math.min(0, ...values), high = Math.max(...values)) => {
-        const y = (value) => foot - 2 - (value - low) / (high - low || 1) * (foot - top - 18);
-        const points = Array.from(values, (value, step) => [x(step), y(value)]), zero = y(clamp(0, low, high));
+        const y = (value) => foot - 2 - ((value - low) / (high - low || 1)) * (foot - top - 18);
+        const points = Array.from(values, (value, step) => [x(step), y(value)]);
+        const zero = y(clamp(0, low, high));
         line(brush, look.fill ? [[EDGE, zero], ...points, [x(steps), zero]] : points, look);
     };
     const top = actions.length * band;
@@ -126,35 +137,56 @@ function paintCurves(canvas, { steps, actions }, curves, t) { // each below its 
         draw(curves[i], i * band, (i + 1) * band, { colour: C, fill: 0.3 }, low, high);
         brush.fillText(`${name} ${at(curves[i], 2)}`, EDGE, i * band + 12);
     });
-    line(brush, [[x(t), 0], [x(t), height]], { colour: getComputedStyle(canvas).getPropertyValue("--blue"), width: 2 });
+    line(
+        brush,
+        [
+            [x(t), 0],
+            [x(t), height],
+        ],
+        { colour: getComputedStyle(canvas).getPropertyValue("--blue"), width: 2 },
+    );
 }
 
 function render({ model, el }) {
-    const looks = model.get("looks"), { steps, samples, reach, points: places } = looks, view = Math.random();
-    const raw = model.get("curves"), all = new Float32Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength));
+    const looks = model.get("looks");
+    const { steps, samples, reach, fps, noun } = looks;
+    const kernel = new Kernel(model);
+    const all = floats(model.get("curves"));
     const curves = Array.from({ length: all.length / steps }, (_, i) => all.subarray(i * steps, (i + 1) * steps));
     el.innerHTML = PAGE(looks);
-    const find = (name) => el.querySelector(name), scrubber = find(".wm-scrubber");
-    const [time, picker, heat, speed, play, state] =
-        [".wm-time", ".wm-density select", ".wm-heat", ".wm-speed", ".wm-play", ".wm-state"].map(find);
-    const canvases = [...el.querySelectorAll(".wm-seen canvas")], timeline = find(".wm-curves");
-    let t = looks.first, draw = 0, wanted = true, underWay = 0, heard = 0, trouble = "";
-    let playing = false, since = 0, shown = null, densities = null, ink = ""; // shown: the answer on the page
+    const find = (name) => el.querySelector(name);
+    const scrubber = find(".wm-scrubber");
+    const [time, picker, heat, speed, play, state] = [
+        ".wm-time",
+        ".wm-density select",
+        ".wm-heat",
+        ".wm-speed",
+        ".wm-play",
+        ".wm-state",
+    ].map(find);
+    const canvases = [...el.querySelectorAll(".wm-seen canvas")];
+    const timeline = find(".wm-curves");
+    let t = looks.first;
+    let draw = 0;
+    let wanted = true;
+    let trouble = "";
+    let playing = false;
+    let since = 0;
+    let shown = null; // the answer on the page
+    let densities = null;
+    let ink = "";
 
-    function next() { // ask for what is wanted by now, if it is its turn
-        if (!wanted || underWay >= UNDER_WAY) return;
+    // Ask for what is wanted by now, if it is its turn.
+    function next() {
+        if (!wanted || kernel.underWay >= UNDER_WAY) return;
         wanted = false;
-        if (underWay === 0) heard = performance.now();
-        underWay += 1;
-        try {
-            model.send({ view, t, draw, latent: Number(picker.value), temperature: heat.valueAsNumber });
-        } catch {} // no kernel any more: say() tells, since no answer comes
+        kernel.ask({ t, draw, latent: Number(picker.value), temperature: heat.valueAsNumber });
     }
 
     function want() {
         wanted = true;
         next();
-        say();
+        tell();
     }
 
     function go(step) {
@@ -166,14 +198,14 @@ function render({ model, el }) {
         want();
     }
 
-    function say() {
-        const silent = underWay > 0 && performance.now() - heard > PATIENCE;
-        if (silent) playing = false;
-        const words = silent ? "waiting for the kernel: it is busy, or was restarted (then run this cell again)"
-            : trouble || `${playing ? "playing" : "paused"} · step ${t} of ${steps}, ${text(t / RATE)} s${t === steps ? ", the drive ends here" : ""}`;
-        if (state.textContent !== words) state.textContent = words;
-        scrubber.dataset.mode = silent ? "waiting" : trouble ? "trouble" : "";
-        play.textContent = playing ? "pause" : "play";
+    function tell() {
+        const silence = kernel.silence;
+        if (silence) playing = false;
+        const end = t === steps ? `, the ${noun} ends here` : "";
+        const place = `${playing ? "playing" : "paused"} · step ${t} of ${steps}, ${number(t / fps)} s${end}`;
+        say(state, silence || trouble || place);
+        scrubber.dataset.mode = silence ? "waiting" : trouble ? "trouble" : "";
+        say(play, playing ? "pause" : "play");
     }
 
     function toggle() {
@@ -181,48 +213,58 @@ function render({ model, el }) {
         if (playing && t === steps) go(0);
         since = performance.now();
         if (playing) requestAnimationFrame(run);
-        say();
+        tell();
     }
 
     function run(now) {
         if (!playing || !scrubber.isConnected) return;
-        const pace = 1000 / RATE / speed.value, due = Math.floor((now - since) / pace);
-        since = due > RATE ? now : since + Math.max(0, due) * pace; // after a page out of sight no leap
-        if (due > 0) go(t + (due > RATE ? 1 : due));
+        const pace = 1000 / fps / speed.value;
+        const due = Math.floor((now - since) / pace);
+        since = due > fps ? now : since + Math.max(0, due) * pace; // after a page out of sight no leap
+        if (due > 0) go(t + (due > fps ? 1 : due));
         requestAnimationFrame(run);
     }
 
     function hear(answer, buffers) {
-        if (answer.view !== view) return;
-        underWay = Math.max(0, underWay - 1);
-        heard = performance.now();
+        if (!kernel.answered(answer)) return;
         trouble = answer.trouble ?? "";
         if (!trouble) show(answer, buffers);
         next();
-        say();
+        tell();
     }
 
     function show(answer, buffers) {
-        const bytes = buffers.map((it) => new Uint8Array(it.buffer.slice(it.byteOffset, it.byteOffset + it.byteLength)));
-        const [[frame, came], [decoded, ...drawn]] = bytes.map((part) =>
-            Array.from({ length: samples + 1 }, (_, i) => part.subarray(i * PICTURE, (i + 1) * PICTURE)));
-        const possible = drawn.map((_, i) => `possible next frame ${i + 1} of ${samples}, at temperature ${text(answer.temperature)}`);
-        const names = [`the frame at step ${answer.t}`, "V's picture of it", ...possible, "the frame that came next",
-            `M's density of latent ${answer.latent} of the next frame; what came: ${answer.came.map((z) => text(z))[0] ?? "nothing"}`, "h, M's memory so far"];
+        const parts = buffers.map(bytes);
+        const [[frame, came], [decoded, ...drawn]] = parts.map((part) =>
+            Array.from({ length: samples + 1 }, (_, i) => part.subarray(i * PICTURE, (i + 1) * PICTURE)),
+        );
+        const possible = drawn.map(
+            (_, i) => `possible next frame ${i + 1} of ${samples}, at temperature ${number(answer.temperature)}`,
+        );
+        const names = [
+            `the frame at step ${answer.t}`,
+            "V's picture of it",
+            ...possible,
+            "the frame that came next",
+            `M's density of latent ${answer.latent} of the next frame; what came: ${answer.came.map((z) => number(z))[0] ?? "nothing"}`,
+            "h, M's memory so far",
+        ];
         names.forEach((name, i) => canvases[i].setAttribute("aria-label", name));
         [frame, decoded, ...drawn, came].forEach((rgb, i) => paint(canvases[i], rgb));
-        [shown, densities] = [answer, new Float32Array(bytes[2].buffer)];
-        paintDensity(canvases.at(-2), shown, densities, places);
-        paintMemory(canvases.at(-1), new Float32Array(bytes[3].buffer), reach);
+        [shown, densities] = [answer, new Float32Array(parts[2].buffer)];
+        paintDensity(canvases.at(-2), shown, densities, looks);
+        paintMemory(canvases.at(-1), new Float32Array(parts[3].buffer), reach);
     }
 
     scrubber.addEventListener("keydown", (event) => {
         if (event.ctrlKey || event.metaKey || event.altKey || event.code === "Tab") return;
         event.stopPropagation(); // no switching of cells
-        const { target, code } = event, own = target === heat || target.tagName === "SELECT";
+        const { target, code } = event;
+        const own = target === heat || target.tagName === "SELECT";
         if (code === "Escape") target.blur();
-        else if (code === "Space" && target.tagName === "INPUT") { if (!event.repeat) toggle(); }
-        else if (code in STEPS && !own) go(t + STEPS[code] * (event.shiftKey ? 10 : 1));
+        else if (code === "Space" && target.tagName === "INPUT") {
+            if (!event.repeat) toggle();
+        } else if (code in STEPS && !own) go(t + STEPS[code] * (event.shiftKey ? 10 : 1));
         else return;
         event.preventDefault(); // no scrolling; the same steps in every browser
     });
@@ -231,7 +273,7 @@ function render({ model, el }) {
         if (!event.buttons) return;
         hold();
         const { left, width } = timeline.getBoundingClientRect();
-        go(Math.round((event.clientX - left - EDGE) / (width - 2 * EDGE) * steps));
+        go(Math.round(((event.clientX - left - EDGE) / (width - 2 * EDGE)) * steps));
     };
     timeline.addEventListener("pointerdown", (event) => {
         event.preventDefault(); // the slider keeps the focus
@@ -244,14 +286,17 @@ function render({ model, el }) {
     time.addEventListener("input", () => go(time.valueAsNumber));
     picker.addEventListener("change", want);
     heat.addEventListener("input", () => {
-        heat.nextElementSibling.textContent = text(heat.valueAsNumber);
+        heat.nextElementSibling.textContent = number(heat.valueAsNumber);
         want();
     });
-    find(".wm-draw").addEventListener("click", () => (draw += 1, want()));
+    find(".wm-draw").addEventListener("click", () => {
+        draw += 1;
+        want();
+    });
     play.addEventListener("click", toggle);
     const redraw = () => {
         ink = getComputedStyle(scrubber).color;
-        paintDensity(canvases.at(-2), shown, densities, places);
+        paintDensity(canvases.at(-2), shown, densities, looks);
         paintCurves(timeline, looks, curves, t);
     };
     const size = new ResizeObserver(redraw);
@@ -259,7 +304,7 @@ function render({ model, el }) {
     model.on("msg:custom", hear);
     go(t);
     const watch = setInterval(() => {
-        say();
+        tell();
         if (ink !== getComputedStyle(scrubber).color) redraw(); // another theme
     }, 250);
     return () => {

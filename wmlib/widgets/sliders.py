@@ -15,7 +15,9 @@ class Sliders(Posted, ipywidgets.VBox):
         self.draw, self.movable = draw, [control for row in rows for control in row]
         self.poster = self.drawn()
         self.view = ipywidgets.HTML(self.poster._repr_mimebundle_()["text/html"])
-        lines = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]  # narrow pages break a row
+        lines = [
+            ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows
+        ]  # narrow pages break a row
         super().__init__([*lines, self.view])
         for control in self.movable:
             control.observe(self.redraw, "value")
