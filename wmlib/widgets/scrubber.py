@@ -24,9 +24,10 @@ ALT = (
 class Scrubber(Posted, anywidget.AnyWidget):
     """Any moment t of an episode: the frame, V's picture, next frames that M holds possible, h.
 
-    Beside them stands the frame that came. z (T+1, Z): the code that C reads of each frame; h (T+1, H): M's memory before it. The prediction of z[t+1] is read
-    from h[t+1], when M has z[t] and action[t]. All this is computed once, a moment's pictures when they are asked for.
-    What is drawn depends on t, the temperature and the number of the draw alone.
+    Beside them stands the frame that came. z (T+1, Z): the code that C reads of each frame; h
+    (T+1, H): M's memory before it. The prediction of z[t+1] is read from h[t+1], when M has z[t]
+    and action[t]. All this is computed once, a moment's pictures when they are asked for. What is
+    drawn depends on t, the temperature and the number of the draw alone.
     """
 
     _esm = script("scrubber")
