@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench import recipe
 from bench.__main__ import names
 from bench.common import FOLDER
 from figures import draw
@@ -26,6 +27,7 @@ SEARCH = replace(
 SMALL_RUN = replace(LAPTOP, collect=FEW, vae=V, mdnrnn=M, evolve=SEARCH)
 ALONE = replace(SMALL_RUN, after=None, collect=replace(FEW, agent_episodes=0))
 EPISODES = replace(LAPTOP, preset="episodes", seed=9, after=FOLDER, keeps=("vae",), collect=FEW)
+VARIANTS = {name: recipe.VARIANTS[name] for name in ("the whole", recipe.UNTRAINED, "z alone")}
 TRACKS = {"TRACKS": [45_000_000, 45_000_001], "LIMIT": 60, "SKIP": 10, "FOLDS": 2}
 
 # What each main is shrunk by: settings, in every module of bench/ it uses that has one of that name.
@@ -44,7 +46,7 @@ SMALL: dict[str, dict] = {
     "policies": {"DRIVES": 2, "STEPS": 60, "SEEDS": (0,), "QUICK": ALONE},
     "predictions": TRACKS
     | {"SETTINGS": M, "CONFIG": EPISODES, "SEEDS": (0,), "AHEAD": 3, "STARTS": 2, "SAMPLES": 4},
-    "recipe": {"SEEDS": (0,), "BASE": SEARCH, "GENERATIONS": 3},
+    "recipe": {"SEEDS": (0,), "BASE": SEARCH, "GENERATIONS": 1, "VARIANTS": VARIANTS},
     "reconstruction": TRACKS | {"COMPONENTS": 4, "FIT_FRAMES": 40, "BATCH": 2, "SECONDS": 0.1},
     "store": {"EPISODES": 2, "STEPS": 60, "BATCH": 2, "BATCHES": 2},
     "vae": {"ROUNDS": 1, "STEPS": 1, "EPISODES": 1, "BATCH": 2, "SIDE": 64, "LAPTOP": SMALL_RUN},
