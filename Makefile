@@ -16,7 +16,7 @@ BIOME := .venv/node/node_modules/.bin/biome
 BIOME_VERSION := 2.6.8
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
-.PHONY: help course test lint agent figures notebooks
+.PHONY: help course test lint agent figures map notebooks
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -30,7 +30,7 @@ test: $(READY) ## set up once, run every test and every notebook
 lint: $(LINT_READY) ## check style, layout and types of all code, notebooks too
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
-	$(VENV_PYTHON) -m mypy wmlib
+	$(VENV_PYTHON) -m mypy
 	@if [ -x $(BIOME) ]; then $(BIOME) check wmlib; \
 	elif [ -n "$$WMLIB_REQUIRE_NODE" ]; then echo "npm is missing: the widgets' scripts can't be checked" >&2; exit 1; \
 	else echo "The widgets' scripts were not checked: that needs Node (https://nodejs.org), then make lint again."; fi
@@ -40,6 +40,9 @@ agent: $(READY) ## train a whole agent from nothing (PRESET=laptop RUN=runs/my_a
 
 figures: $(READY) ## redraw all of figures/
 	$(VENV_PYTHON) figures/draw.py
+
+map: $(READY) ## count the lines of each module into CONTRIBUTING
+	@$(VENV_PYTHON) -c "from figures.draw import write_map; write_map()"
 
 notebooks: $(READY) ## run all notebooks and save them with their outputs
 	$(VENV_PYTHON) -m nbconvert --to notebook --execute --inplace \

@@ -92,9 +92,10 @@ def test_every_bench_that_does_not_run_here_says_why():
 
 
 def test_figures_are_drawn(tmp_path, monkeypatch):
-    shutil.copy(resolve("README.md"), tmp_path)
+    for name in ("README.md", "CONTRIBUTING.md"):
+        shutil.copy(resolve(name), tmp_path)
+        monkeypatch.setattr(draw, name.removesuffix(".md"), tmp_path / name)
     monkeypatch.setattr(draw, "HERE", tmp_path)
-    monkeypatch.setattr(draw, "README", tmp_path / "README.md")
     monkeypatch.setattr(draw, "STEPS", 80)
     monkeypatch.setattr(draw, "CLIP", 10)
     draw.main()
