@@ -20,11 +20,17 @@ class OneAtATime(Player):
 
 assert "UNDER_WAY = 1" in OneAtATime._esm
 
-def player(kind, *agent):
-    poster = plots.picture(plt.figure(), "an empty picture")
-    return kind(*agent, VectorEnv(CAR_RACING.make, 1, 1000), [1], poster)
+def game():
+    return VectorEnv(CAR_RACING.make, 1, 1000)
+
+poster = plots.picture(plt.figure(), "an empty picture")
+agent = Agent.load("data/pretrained/car_racing")
 """
-DREAM = 'player(DreamPlayer, Agent.load("data/pretrained/car_racing"))'
+PLAYERS = (
+    "Player(game(), CAR_RACING, [1], poster)",
+    "OneAtATime(game(), CAR_RACING, [1], poster)",
+    "DreamPlayer(agent, game(), [1], poster)",
+)
 COUNT = """() => {
     const paint = CanvasRenderingContext2D.prototype.putImageData;
     window.painted = 0;
@@ -50,7 +56,7 @@ def painted(page, player) -> float:
 
 def main():
     """Print the rate of each."""
-    with shown(PLAYER, "player(Player)", "player(OneAtATime)", DREAM) as page:
+    with shown(PLAYER, *PLAYERS) as page:
         page.evaluate(COUNT)
         players = page.locator(".wm-player")
         ours, peer, dream = (painted(page, players.nth(number)) for number in range(3))
