@@ -7,6 +7,7 @@ const UNDER_WAY = 3; // steps asked for and not yet answered: the way to the ker
 const SECONDS = 4; // of agreement that the curve under a dream shows
 const PINK = "#cc79a7"; // a dream's
 
+const does = (verb) => `${verb.replace(/([sxzo]|[cs]h)$/, "$1e")}s`; // drive: drives, push: pushes
 const VIEW = (caption) => `
     <figure>
         <canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>
@@ -17,7 +18,7 @@ const CURVE = (landmark) => `
         aria-label="how far the ${landmark}s of dream and reality overlap, step by step"></canvas>`;
 const DREAM = (verb) => `
     <div class="wm-dream">
-        <button type="button" class="wm-agent" aria-pressed="false">C ${verb}s</button>
+        <button type="button" class="wm-agent" aria-pressed="false">C ${does(verb)}</button>
         <button type="button" class="wm-wake">wake up</button>
         <label>temperature
             <input type="range" min="0.1" max="2" step="0.05" value="1">
@@ -135,7 +136,7 @@ function render({ model, el }) {
     function handOver(toAgent) {
         agent = toAgent;
         lead?.setAttribute("aria-pressed", String(agent));
-        if (lead) say(lead, agent ? "take over" : `C ${task.verb}s`);
+        if (lead) say(lead, agent ? "take over" : `C ${does(task.verb)}`);
     }
 
     function press(event) {
