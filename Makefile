@@ -18,7 +18,7 @@ BIOME_READY := .venv/node/biome-$(BIOME_VERSION)
 NPM := $(shell command -v npm 2>/dev/null)
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
-.PHONY: help course test lint agent figures notebooks
+.PHONY: help course test lint agent figures map notebooks
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +32,7 @@ test: $(READY) ## set up once, run every test and every notebook
 lint: $(LINT_READY) $(if $(NPM),$(BIOME_READY)) ## check style, layout and types of all code, notebooks too
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
-	$(VENV_PYTHON) -m mypy wmlib
+	$(VENV_PYTHON) -m mypy
 ifneq ($(NPM),)
 	$(BIOME) check
 else
@@ -45,6 +45,9 @@ agent: $(READY) ## train a whole agent from nothing (PRESET=laptop RUN=runs/my_a
 
 figures: $(READY) ## redraw all of figures/
 	$(VENV_PYTHON) figures/draw.py
+
+map: $(READY) ## count the lines of each module into CONTRIBUTING
+	@$(VENV_PYTHON) -c "from figures.draw import write_map; write_map()"
 
 notebooks: $(READY) ## run all notebooks and save them with their outputs
 	$(VENV_PYTHON) -m nbconvert --to notebook --execute --inplace \

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from wmlib import chain
 from wmlib.checkpoint import read_json, write_json
-from wmlib.cli import chain, is_evolved, wanted
-from wmlib.config import FIRST, LAPTOP, ROOT, Config, resolve
+from wmlib.config import ROOT, resolve
+from wmlib.presets import get_preset
+from wmlib.run import Run, claim_run
+from wmlib.train import memory_steps
 
 RUN = resolve("runs/bench_agent")
+PRESET = "laptop"
 GOAL = 900  # the score of the mean on selection tracks whose moment is asked for
 
 
@@ -28,53 +32,50 @@ def lines(path: Path) -> list[dict]:
     )
 
 
-def share(config: Config, folder: Path, stage: str) -> float:
+def share(run: Run, stage: str) -> float:
     """How much of a stage is done, 1 when it has finished."""
-    if stage == "collect":
-        return len(list((folder / "episodes").glob("[0-9]*.npz"))) / wanted(config)
-    if stage == "evolve":
-        done = len(lines(folder / "controller" / "generations.jsonl")) / config.evolve.generations
-        return 1.0 if done == 1 and is_evolved(folder) else min(done, 0.99)
-    part, settings = ("vae", config.vae) if stage == "train-vae" else ("mdnrnn", config.mdnrnn)
-    if (folder / part / "meta.json").exists():
+    if chain.is_done(run, stage):
         return 1.0
-    history = lines(folder / part / "history.jsonl")
-    return min(0.99, history[-1]["step"] / settings.steps) if history else 0.0
+    if stage == "collect":
+        return len(run.episodes.find()) / run.config.collect.total
+    if stage == "evolve":
+        done = len(lines(run.part("controller") / "generations.jsonl"))
+        return min(0.99, done / run.config.evolve.generations)
+    steps = memory_steps(run) if stage == "train-mdnrnn" else {"vae": run.config.vae.steps}
+    done = 0
+    for part in steps:
+        history = lines(run.part(part) / "history.jsonl")
+        done += history[-1]["step"] if history else 0
+    return min(0.99, done / sum(steps.values()))
 
 
-def stages() -> Iterator[tuple[str, Config, Path, str]]:
-    """All stages of both rounds in their order: a name, the configuration, its folder, the stage."""
-    for label, config, folder in (("first round: ", FIRST, RUN / "first"), ("", LAPTOP, RUN)):
-        for stage in chain(config):
-            yield label + stage, config, folder, stage
+def stages(run: Run) -> Iterator[tuple[str, Run, str]]:
+    """All stages of both rounds in their order: a name, the run, the stage."""
+    base = run.base
+    assert base is not None
+    for label, one in (("first round: ", base), ("", run)):
+        for stage in chain.stages(one):
+            yield label + stage, one, stage
 
 
 def watch(seen: dict) -> None:
     """Start the command, note what is done, and kill it in the middle of a stage that was not interrupted yet."""
-    command = [
-        sys.executable,
-        "-m",
-        "wmlib",
-        "agent",
-        "--preset",
-        "laptop",
-        "--run",
-        "runs/bench_agent",
-    ]
+    command = [sys.executable, "-m", "wmlib", "agent", "--preset", PRESET, "--run", str(RUN)]
+    run = claim_run(RUN, get_preset(PRESET))
     process, last = subprocess.Popen(command, cwd=ROOT), time.time()
     try:
         while process.poll() is None:
             time.sleep(1)
             seen["seconds"] += time.time() - last
             last = time.time()
-            for name, config, folder, stage in stages():
-                done = share(config, folder, stage)
+            for name, one, stage in stages(run):
+                done = share(one, stage)
                 if done == 1:
                     seen["done"].setdefault(name, seen["seconds"])
                 elif 0.4 < done < 0.9 and name not in seen["killed"]:
                     process.kill()
                     seen["killed"].append(name)
-            for row in lines(RUN / "controller" / "generations.jsonl"):
+            for row in lines(run.part("controller") / "generations.jsonl"):
                 if "selection" in row and str(row["generation"] + 1) not in seen["scores"]:
                     found = np.array(row["selection"])
                     about = {"mean": found.mean(), "std": found.std(), "worst": found.min()}
@@ -92,7 +93,7 @@ def watch(seen: dict) -> None:
 def main() -> dict:
     """Print when each stage was done and when the mean reached GOAL."""
     kept = RUN.with_name("bench_agent.json")
-    seen = (
+    seen: dict = (
         read_json(kept)
         if RUN.exists() and kept.exists()
         else {"seconds": 0.0, "done": {}, "killed": [], "scores": {}}

@@ -4,7 +4,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 
 from wmlib import parallel
 from wmlib.collect import collect
-from wmlib.config import LAPTOP
+from wmlib.presets import LAPTOP
+from wmlib.run import claim_run
 
 ROUNDS, SCRIPT_FRAMES, EPISODES_A_CORE = 5, 500, 3
 
@@ -35,9 +35,11 @@ def script(frames: int) -> None:
 
 def ours(episodes: int, seed: int) -> int:
     """Collect LAPTOP's episodes into a folder that is thrown away; returns the frames."""
-    config = replace(LAPTOP, seed=seed, collect=replace(LAPTOP.collect, episodes=episodes))
+    collected = replace(LAPTOP.collect, episodes=episodes, agent_episodes=0)
+    config = replace(LAPTOP, seed=seed, after=None, collect=collected)
     with tempfile.TemporaryDirectory() as folder:
-        return sum(metrics["steps"] + 1 for _, metrics in collect(config, Path(folder)))
+        run = claim_run(f"{folder}/run", config)
+        return sum(metrics["steps"] + 1 for _, metrics in collect(run))
 
 
 def main():

@@ -9,20 +9,18 @@ import time
 
 import torch
 
+from bench.common import FOLDER
 from wmlib.agent import Agent
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.rollout import Policy, World
 from wmlib.vae import to_float
+from wmlib.world import Policy, World
 
-FOLDER = "data/pretrained/car_racing"
-ROUNDS, REAL, DREAMT, STEPS = (
-    20,
-    32,
-    (32, 256),
-    20,
-)  # in a round each world takes so many steps, all drives at once
+ROUNDS = 20
+REAL = 32
+DREAMT = (32, 256)
+STEPS = 20  # in a round each world takes so many, all episodes at once
 EPISODE = 10 * STEPS  # all start again after so many
 
 
@@ -54,7 +52,7 @@ def main() -> dict:
     first_z, _ = agent.vae.encode(to_float(real.reset(seed=0)[0]))
     worlds = {f"real, {REAL} drives": Driving(real, agent)}
     for number in DREAMT:
-        env = DreamEnv(agent.vae, agent.mdnrnn, first_z, number)
+        env = DreamEnv(agent.vae, agent.mdnrnn, first_z, number, task=agent.task)
         worlds[f"dreamt, {number} drives"] = Driving(env, DreamPolicy(agent, env))
     rates: dict[str, list[float]] = {name: [] for name in worlds}
     for number in range(ROUNDS + 1):

@@ -8,7 +8,7 @@ the dream where the dream ranks drivers as the world does.
 import numpy as np
 import torch
 
-from bench.memory import FOLDER, TRACKS
+from bench.common import FOLDER, LIMIT, TRACKS
 from wmlib.agent import Agent
 from wmlib.checkpoint import file_hash
 from wmlib.config import resolve
@@ -19,11 +19,9 @@ from wmlib.rollout import returns
 from wmlib.vae import to_float
 
 DRIVERS, NOISE = 48, 0.15  # the last driver's noise; C's own weights are about 0.1 wide
-DRIVES, DREAMS, AT_ONCE = (
-    4,
-    16,
-    12,
-)  # tracks and dreams for each driver; drivers on the road together
+DRIVES = 4  # tracks for each driver
+DREAMS = 16  # and dreams
+AT_ONCE = 12  # drivers on the road together
 TEMPERATURES = (0.1, 0.3, 0.65, 1.0, 1.5)
 RESAMPLES = 2_000
 
@@ -61,7 +59,7 @@ def main() -> dict:
     agent = Agent.load(FOLDER)
     noise = torch.randn(DRIVERS, agent.params.shape[1], generator=torch.Generator().manual_seed(0))
     params = agent.params + torch.linspace(0, NOISE, DRIVERS)[:, None] * noise
-    env, tracks = VectorEnv(CAR_RACING.make, AT_ONCE * DRIVES, 1_000), TRACKS[:DRIVES]
+    env, tracks = VectorEnv(CAR_RACING.make, AT_ONCE * DRIVES, LIMIT), TRACKS[:DRIVES]
     driven = [
         returns(env, team(agent, some), tracks * len(some))[0] for some in params.split(AT_ONCE)
     ]
@@ -77,7 +75,14 @@ def main() -> dict:
     results: dict = {"drivers": DRIVERS, "noise": NOISE, "tracks": tracks, "dreams_each": DREAMS}
     results |= {"real": means.tolist(), "spearman_of_halves": halves, "dreams": {}}
     for temperature in TEMPERATURES:
-        dream = DreamEnv(agent.vae, agent.mdnrnn, first_z, DRIVERS * DREAMS, temperature)
+        dream = DreamEnv(
+            agent.vae,
+            agent.mdnrnn,
+            first_z,
+            DRIVERS * DREAMS,
+            task=agent.task,
+            temperature=temperature,
+        )
         found, _ = returns(
             dream, DreamPolicy(team(agent, params), dream), list(range(DREAMS)) * DRIVERS
         )

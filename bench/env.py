@@ -1,11 +1,11 @@
 """CarRacing-v3 on one core, steps a second: stock, EnvPool where installed, and ours, interleaved in one run."""
 
 import statistics
-import time
 
 import numpy as np
 from gymnasium.envs.box2d.car_racing import CarRacing
 
+from bench.common import timed
 from wmlib.envs.car_racing import FastCarRacing, preprocess
 
 ROUNDS, STEPS = 40, 25  # in each round every environment takes so many steps
@@ -29,7 +29,7 @@ class EnvPool:
 
 def contestants():
     """Return the environments by name."""
-    envs = {"stock": CarRacing(), "ours": FastCarRacing()}
+    envs: dict = {"stock": CarRacing(), "ours": FastCarRacing()}
     try:
         envs["envpool"] = EnvPool()
     except ImportError:
@@ -43,13 +43,6 @@ def brownian(rng, steps):
     return np.stack([np.sin(steer), 0.5 + 0.5 * np.sin(gas), 0.2 + 0.2 * np.sin(brake)], 1).astype(
         np.float32
     )
-
-
-def timed(call, *args, **kwargs):
-    """Return the seconds that a call takes, and its answer."""
-    start = time.perf_counter()
-    answer = call(*args, **kwargs)
-    return time.perf_counter() - start, answer
 
 
 def drive(env, actions):
@@ -70,7 +63,7 @@ def main():
             steps[name].append(seconds / STEPS)
         gaps = preprocess(np.array(films["stock"])).astype(int) - np.array(films["ours"])
         errors.extend(np.abs(gaps).mean((1, 2, 3)))
-    results = {
+    results: dict = {
         "rounds": ROUNDS,
         "steps_a_round": STEPS,
         "seconds_a_step": {},

@@ -8,8 +8,6 @@ Both drive in turns. No lap ends within STEPS, so that the number of steps is kn
 import statistics
 import tempfile
 from dataclasses import replace
-from pathlib import Path
-from shutil import copytree
 
 import gymnasium as gym
 import numpy as np
@@ -17,15 +15,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.env import timed
-from bench.recipe import drives
+from bench.common import FOLDER, episodes_in_generation, timed
 from wmlib import parallel
-from wmlib.agent import Agent, load_config
-from wmlib.checkpoint import write_json
-from wmlib.config import LAPTOP, to_dict
+from wmlib.agent import Agent
 from wmlib.evolve import race
+from wmlib.presets import LAPTOP
+from wmlib.run import claim_run, load_config
 
-FOLDER = "data/pretrained/car_racing"
 ROUNDS, STEPS, ORIGIN_STEPS = 5, 600, 400
 
 
@@ -82,38 +78,36 @@ def origin(env: gym.Env, v: OriginV, m: OriginM, seed: int) -> int:
 
 def main() -> dict:
     """Print both rates, round by round, and their ratio."""
-    config = load_config(FOLDER)
+    mean = Agent.load(FOLDER).params[0].numpy().astype(float)
+    settings = replace(LAPTOP.evolve, max_steps=STEPS, first_steps=None, growth=None, patience=None)
+    shipped = load_config(FOLDER)
     config = replace(
-        config,
-        evolve=replace(
-            LAPTOP.evolve, max_steps=STEPS, first_steps=None, growth=None, patience=None
-        ),
+        shipped,
+        after=FOLDER,
+        keeps=("vae", "mdnrnn"),
+        collect=replace(shipped.collect, episodes=0, agent_episodes=0),
+        evolve=settings,
     )
-    settings, mean = config.evolve, Agent.load(FOLDER).params[0].numpy().astype(float)
     env, v, m = gym.make("CarRacing-v3", render_mode="rgb_array"), OriginV(), OriginM()
     rates: dict[str, list[float]] = {"origin": [], "ours": []}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "run"
-        copytree(FOLDER, folder)
-        write_json(folder / "config.json", to_dict(config))
+        run = claim_run(f"{name}/run", config)
         for number in range(ROUNDS + 1):
             noise = np.random.default_rng(number).standard_normal((settings.popsize, len(mean)))
             candidates = mean + (settings.sigma_end or settings.sigma0) * noise
-            ours, _ = timed(race, config, folder, candidates, number)
+            ours, _ = timed(race, run, candidates, number, [])
             theirs, steps = timed(origin, env, v, m, number)
             if number > 0:  # the first round starts the workers and makes the worlds
                 rates["origin"].append(steps / theirs)
-                rates["ours"].append(drives(settings) * STEPS / ours)
-                print(
-                    f"origin {rates['origin'][-1]:7.1f}   ours {rates['ours'][-1]:7.1f} steps a second",
-                    flush=True,
-                )
+                rates["ours"].append(episodes_in_generation(settings) * STEPS / ours)
+                origins, own = rates["origin"][-1], rates["ours"][-1]
+                print(f"origin {origins:7.1f}   ours {own:7.1f} steps a second", flush=True)
     parallel.stop()
     ratio = statistics.median(rates["ours"]) / statistics.median(rates["origin"])
     print(f"ours takes {ratio:.1f} times as many steps a second")
     return {
         "steps": STEPS,
-        "drives_in_a_generation": drives(settings),
+        "drives_in_a_generation": episodes_in_generation(settings),
         "steps_per_second": rates,
         "ratio": ratio,
     }

@@ -11,25 +11,24 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from bench.memory import FOLDER, TRACKS, encoded
+from bench.common import FOLDER, LIMIT, TRACKS, encoded, weights_hashes
 from wmlib.agent import Agent
-from wmlib.checkpoint import file_hash
-from wmlib.collect import BrownianPolicy
-from wmlib.config import resolve
+from wmlib.data import Episode
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.car_racing import CAR_RACING, road
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import State
-from wmlib.rollout import Drive, drives
+from wmlib.policies import BrownianPolicy
+from wmlib.rollout import record_all
 from wmlib.vae import to_uint8
+from wmlib.world import Policy
 
 STEPS = (1, 2, 3, 5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200)
-STARTS, SKIP = (
-    12,
-    60,
-)  # moments of each drive; its first steps, while the camera comes down, are left out
+STARTS = 12  # moments of each episode
+SKIP = 60  # its first steps, while the camera comes down, are left out
 TEMPERATURES = (0.1, 0.3, 0.65, 1.0, 1.5)
-BRAKE, LONG = np.float32([0, 0, 1]), (0, 50, 100, 200, 500, 1_000)
+BRAKE = np.array([0, 0, 1], np.float32)
+LONG = (0, 50, 100, 200, 500, 1_000)
 LOOK = 10  # steps from one look at the road to the next
 CAR = (slice(46, 62), slice(24, 40))  # rows and columns around the car
 
@@ -37,7 +36,7 @@ CAR = (slice(46, 62), slice(24, 40))  # rows and columns around the car
 class Places:
     """Moments of drives: what was seen then, what M remembered, which actions and frames followed."""
 
-    def __init__(self, agent: Agent, found: list[Drive]):
+    def __init__(self, agent: Agent, found: list[Episode]):
         rng, T = np.random.default_rng(0), max(STEPS)
         chosen = [
             (d, t)
@@ -53,9 +52,7 @@ class Places:
         self.action = np.stack(
             [drive.action[t : t + T] for drive, t in chosen], axis=1
         )  # (T, N, A)
-        self.frames = {
-            k: np.stack([drive.frames[t + k] for drive, t in chosen]) for k in (0, *STEPS)
-        }
+        self.frames = {k: np.stack([drive.obs[t + k] for drive, t in chosen]) for k in (0, *STEPS)}
         self.codes = {
             k: torch.from_numpy(np.stack([codes[id(d)][min(t + k, len(d) - 1)] for d, t in chosen]))
             for k in STEPS
@@ -77,8 +74,9 @@ class Places:
             self.agent.mdnrnn,
             self.z,
             N,
-            temperature,
-            10_000,
+            task=self.agent.task,
+            temperature=temperature,
+            max_steps=10_000,
             first_state=self.state,
         )
         env.reset(seed=0, options={"start": np.arange(N)})
@@ -135,10 +133,11 @@ def table(places: Places) -> dict:
     rows |= {f"M at {temperature}": dreamt(places, temperature) for temperature in TEMPERATURES}
     found = {name: compared(places, frames) for name, frames in rows.items()}
     best, chance = (np.mean(found[name]["overlap"]) for name in ("V alone", "another moment"))
-    lives = {name: half_life(row["overlap"], (best + chance) / 2) for name, row in found.items()}
+    half = float(best + chance) / 2
+    lives = {name: half_life(row["overlap"], half) for name, row in found.items()}
     return {
         "places": len(places.z),
-        "half": float((best + chance) / 2),
+        "half": half,
         "half_life": lives,
         "rows": found,
     }
@@ -192,21 +191,17 @@ def main() -> dict:
     agent = Agent.load(FOLDER)
     agent.mdnrnn.to_outcome = None  # here no dream ends
     results: dict = {
-        part: file_hash(resolve(FOLDER) / part / "weights.safetensors")
-        for part in ("vae", "mdnrnn")
-    }
-    results = {
-        "weights_sha256": results,
+        "weights_sha256": weights_hashes("vae", "mdnrnn"),
         "steps": STEPS,
         "drives": {},
         "long": LONG,
         "driven_on": {},
     }
-    for name, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
-        found = drives(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
-        places = Places(
-            agent, [drive for drive in found if len(drive) > SKIP + max(STEPS) + STARTS]
-        )
+    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
+    for name, policy in policies.items():
+        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT), policy, TRACKS, 0)
+        long_enough = [one for one in driven if len(one) > SKIP + max(STEPS) + STARTS]
+        places = Places(agent, long_enough)
         results["drives"][name] = found = table(places)
         print(
             f"{name} drives, {found['places']} places; the road's overlap, half-way at {found['half']:.2f}"

@@ -17,22 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from bench.memory import FOLDER
+from bench.common import FOLDER
 from wmlib.agent import Agent
-from wmlib.config import LAPTOP_M, resolve
+from wmlib.config import resolve
 from wmlib.data import EncodedEpisode, EpisodeStore, Sequences, load_episode, sequence_batches
 from wmlib.mdnrnn import MDNRNN
 from wmlib.parallel import cores
+from wmlib.presets import LAPTOP_M
 from wmlib.train import encode_episode, train_mdnrnn
 
 ROUNDS = 5
 A, K = 3, LAPTOP_M.num_mixtures  # the script's too
 SIZES = {"the paper's": (32, 256), "the script's": (16, 64)}  # Z and H
 BATCH = LAPTOP_M.batch_size, LAPTOP_M.sequence_length
-SCRIPT_BATCH, SCRIPT_LEARNING_RATE = (
-    (32, 4),
-    1e-4,
-)  # its drives have 5 frames, so 4 steps to predict
+SCRIPT_BATCH = (32, 4)  # its episodes have 5 frames, so 4 steps to predict
+SCRIPT_LEARNING_RATE = 1e-4
 STEPS = {
     "script": 1,
     "script, its own batch": 20,
@@ -98,7 +97,7 @@ def plain_loop(
 
 def training_loops(paths: list[Path], Z: int, H: int) -> dict[str, Iterator]:
     """Each one's endless training, on the episodes in these files."""
-    batches = lambda size: sequence_batches(paths, *size, seed=0)
+    batches = lambda size: sequence_batches(paths, size[0], size[1], seed=0)
     script = lambda size: plain_loop(
         PlainMDNRNN(Z, H, K * (2 * Z + 1)), script_loss, SCRIPT_LEARNING_RATE, batches(size)
     )

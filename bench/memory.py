@@ -8,50 +8,22 @@ scored on the rest, six times; its score is the share of the variance that it ex
 import numpy as np
 import torch
 
+from bench.common import FOLDER, LIMIT, SKIP, TRACKS, encoded, likelihood, memories, probe
 from wmlib.agent import Agent, new_models
 from wmlib.checkpoint import file_hash
-from wmlib.collect import BrownianPolicy
-from wmlib.config import LAPTOP, resolve
+from wmlib.config import resolve
+from wmlib.data import Episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.mdnrnn import MDNRNN, mixture_nll
-from wmlib.rollout import Drive, drives
-from wmlib.train import encode_frames
-
-FOLDER = "data/pretrained/car_racing"
-TRACKS = [45_000_000 + i for i in range(24)]  # in no stage's range
-FOLDS, SKIP, RIDGE = 6, 50, 100.0  # SKIP: first steps left out, while the camera comes down
-
-
-@torch.inference_mode()
-def memories(mdnrnn: MDNRNN, codes: np.ndarray, action: np.ndarray) -> np.ndarray:
-    """h[t] (T, H), before z[t] and action[t], of one drive."""
-    h, _ = mdnrnn.memory(torch.from_numpy(codes)[None], torch.from_numpy(action)[None])
-    return torch.cat([torch.zeros_like(h[:, :1]), h[:, :-1]], dim=1)[0].numpy()
-
-
-def share(guess: np.ndarray, truth: np.ndarray) -> float:
-    """The share of the truth's variance that a guess explains."""
-    return float(1 - np.mean((guess - truth) ** 2) / truth.var())
-
-
-def probe(inputs: list[np.ndarray], truth: list[np.ndarray]) -> float:
-    """The share explained: inputs (T, F) and truth (T,) of each drive."""
-    x, y = np.concatenate(inputs).astype(float), np.concatenate(truth)
-    x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9)
-    fold = np.repeat(np.arange(len(truth)) % FOLDS, [len(one) for one in truth])
-    guess = np.empty_like(y)
-    for one in range(FOLDS):
-        fit, middle = x[fold != one], y[fold != one].mean()
-        weights = np.linalg.solve(
-            fit.T @ fit + RIDGE * np.eye(x.shape[1]), fit.T @ (y[fold != one] - middle)
-        )
-        guess[fold == one] = x[fold == one] @ weights + middle
-    return share(guess, y)
+from wmlib.mdnrnn import MDNRNN
+from wmlib.policies import BrownianPolicy
+from wmlib.presets import LAPTOP
+from wmlib.rollout import record_all
+from wmlib.world import Policy
 
 
 def knowledge(
-    trained: MDNRNN, untrained: MDNRNN, found: list[Drive], codes: list[np.ndarray]
+    trained: MDNRNN, untrained: MDNRNN, found: list[Episode], codes: list[np.ndarray]
 ) -> tuple[dict, dict]:
     """Every probe's score by what is asked and what it reads; how much what is asked spreads on the same drives."""
     asked = {
@@ -77,37 +49,18 @@ def knowledge(
     return scores, {name: float(np.concatenate(truth).std()) for name, truth in asked.items()}
 
 
-@torch.inference_mode()
-def likelihood(mdnrnn: MDNRNN, drive: Drive, codes: np.ndarray) -> float:
-    """The mean -log p(z[t+1]) of one latent, in nats."""
-    z, action = torch.from_numpy(codes)[None], torch.from_numpy(drive.action)[None]
-    mixture, _ = mdnrnn(z[:, :-1], action[:, :-1])
-    return mixture_nll(mixture, z[:, 1:])[:, SKIP:].mean().item()
-
-
-def encoded(agent: Agent, drive: Drive) -> np.ndarray:
-    """The codes (T, Z) that the agent's M reads of a drive's frames."""
-    if drive.z is not None:
-        return drive.z
-    mu, logvar = (torch.from_numpy(part) for part in encode_frames(agent.vae, drive.frames[:-1]))
-    return (
-        mu
-        if "mu" in agent.reads
-        else agent.vae.sample(mu, logvar, torch.Generator().manual_seed(0))
-    ).numpy()
-
-
 def main() -> dict:
     """Print a table for each kind of drives."""
     agent = Agent.load(FOLDER)
     torch.manual_seed(0)
     untrained = new_models(LAPTOP)[1]
-    results = {
+    results: dict = {
         "mdnrnn_sha256": file_hash(resolve(FOLDER) / "mdnrnn" / "weights.safetensors"),
         "drives": {},
     }
-    for name, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
-        found = drives(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
+    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
+    for name, policy in policies.items():
+        found = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT), policy, TRACKS, 0)
         found = [drive for drive in found if len(drive) > 4 * SKIP]
         codes = [encoded(agent, drive) for drive in found]
         scores, spread = knowledge(agent.mdnrnn, untrained, found, codes)

@@ -9,19 +9,24 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bench.memory import SKIP, TRACKS, encoded, likelihood, memories, probe
+from bench.common import FOLDER, LIMIT, SKIP, TRACKS, encoded, likelihood, memories, probe
 from bench.reconstruction import held_out_frames
 from wmlib.agent import Agent, new_models
-from wmlib.collect import BrownianPolicy
-from wmlib.config import LAPTOP, LAPTOP_M, MDNRNNConfig, VAEConfig, resolve
-from wmlib.data import EncodedEpisode, EpisodeStore, frame_batches, sequence_batches
+from wmlib.config import MDNRNNConfig, VAEConfig
+from wmlib.data import Episode, frame_batches, sequence_batches
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.rollout import Drive, drives
+from wmlib.policies import BrownianPolicy
+from wmlib.presets import LAPTOP, LAPTOP_M
+from wmlib.rollout import record_all
+from wmlib.run import open_run
 from wmlib.train import train_mdnrnn, train_vae
 from wmlib.vae import to_float
+from wmlib.world import Policy
 
-RUN, FOLDER, SEEDS = resolve("runs/bench_agent"), "data/pretrained/car_racing", (0, 1)
+RUN = "runs/bench_agent"
+SEEDS = (0, 1)
+FEWEST = 16  # episodes to split among the probes
 V, M = replace(LAPTOP.vae, steps=1_000), LAPTOP_M
 V_VARIANTS = {
     "LAPTOP": V,
@@ -38,7 +43,7 @@ M_VARIANTS = {
 def judged_vae(settings: VAEConfig, seed: int, frames: dict[str, np.ndarray]) -> dict:
     """V's squared error a frame, summed over the image, decoded from mu, and the number of latents that it uses."""
     torch.manual_seed(seed)
-    vae, paths = new_models(LAPTOP)[0], EpisodeStore(RUN / "episodes").paths()
+    vae, paths = new_models(LAPTOP)[0], open_run(RUN).episode_paths()
     for _ in train_vae(settings, vae, frame_batches(paths, settings.batch_size, seed), seed=seed):
         pass
     found = {}
@@ -53,12 +58,12 @@ def judged_vae(settings: VAEConfig, seed: int, frames: dict[str, np.ndarray]) ->
 
 
 def judged_mdnrnn(
-    name: str, settings: MDNRNNConfig, seed: int, found: dict[str, tuple[list[Drive], list]]
+    name: str, settings: MDNRNNConfig, seed: int, found: dict[str, tuple[list[Episode], list]]
 ) -> dict:
     """M's -log p(z[t+1]) of one latent, in nats, and the shares of speed, turning and last gas that its h explains."""
     torch.manual_seed(seed)
     mdnrnn = new_models(replace(LAPTOP, mdnrnn=settings))[1]
-    paths = EpisodeStore(RUN / "latents", EncodedEpisode).paths()
+    paths = open_run(RUN).latent_paths()
     paths = paths[: LAPTOP.collect.episodes] if name == "random drives alone" else paths
     batches = sequence_batches(paths, settings.batch_size, settings.sequence_length, seed)
     for _ in train_mdnrnn(settings, mdnrnn, batches):
@@ -80,10 +85,11 @@ def judged_mdnrnn(
 def main() -> dict:
     """Print a line for each variant, seed and driver."""
     agent, frames, found = Agent.load(FOLDER), held_out_frames(), {}
-    for name, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
-        driven = drives(VectorEnv(CAR_RACING.make, len(TRACKS), 1_000), policy, TRACKS, 0)
+    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
+    for name, policy in policies.items():
+        driven = record_all(VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT), policy, TRACKS, 0)
         driven = [drive for drive in driven if len(drive) > 4 * SKIP]
-        assert len(driven) > 16, f"only {len(driven)} drives are long enough to split"
+        assert len(driven) > FEWEST, f"only {len(driven)} drives are long enough to split"
         found[name] = driven, [encoded(agent, drive) for drive in driven]
     jobs = [("V", name, seed) for seed in SEEDS for name in V_VARIANTS]
     jobs += [("M", name, seed) for seed in SEEDS for name in M_VARIANTS]

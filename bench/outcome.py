@@ -1,75 +1,48 @@
-"""Trains what the shipped M lacks, M itself unchanged: from its h, what a step pays and whether it ends the drive.
+"""What the shipped M says of a step besides the next z: what it pays, and whether it ends the episode.
 
-The weights go to data/pretrained/car_racing/outcome, where Agent.load finds them: dreams then pay and end. Learnt from
-drives of the agent and of the random policy, judged on others. Steps that end a drive are left out of the reward's
-error, or a few times -100 would drown all else. Three minutes on two cores.
+Both were learnt from M's h after M (`python -m wmlib train-mdnrnn`, where the configuration's outcome is trained
+"after" M). Here they are judged on episodes of the agent and of the random policy, on tracks of their own.
 """
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from bench.memory import FOLDER, TRACKS, encoded, share
+from bench.common import FOLDER, LIMIT, TRACKS, encoded, share, weights_hashes
 from wmlib.agent import Agent
-from wmlib.checkpoint import describe, file_hash, save_weights, to_half
-from wmlib.collect import BrownianPolicy
-from wmlib.config import COLLECT_SEEDS, resolve
+from wmlib.data import Episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
-from wmlib.mdnrnn import END_WEIGHT, outcome_layers
-from wmlib.rollout import Drive, Policy, drives
+from wmlib.policies import BrownianPolicy
+from wmlib.rollout import record_all
+from wmlib.world import Policy
 
-SEEDS = COLLECT_SEEDS[5_000_000 : 5_000_000 + 256]
-STEPS, BATCH, RATE = 10_000, 512, 1e-3
 WINDOW = 50  # steps, a second of the game
 
 
-def driven(policy: Policy, seeds: Sequence[int]) -> list[Drive]:
+def driven(policy: Policy, seeds: Sequence[int]) -> list[Episode]:
     """A drive on each track, 32 at a time."""
     groups = [list(seeds[i : i + 32]) for i in range(0, len(seeds), 32)]
     return [
         drive
         for group in groups
-        for drive in drives(
-            VectorEnv(CAR_RACING.make, len(group), 1_000), policy, group, policy_seed=group[0]
+        for drive in record_all(
+            VectorEnv(CAR_RACING.make, len(group), LIMIT), policy, group, policy_seed=group[0]
         )
     ]
 
 
 @torch.inference_mode()
-def remembered(agent: Agent, drive: Drive, noise: float = 0.0) -> Tensor:
-    """h (T, H) after each action of a drive; with noise 1 M reads draws, as in a dream, and not mu."""
-    z = torch.from_numpy(encoded(agent, drive))
-    if drive.logvar is not None:
-        z = z + noise * torch.from_numpy(np.exp(drive.logvar / 2)) * torch.randn(z.shape)
-    return agent.mdnrnn.memory(z[None], torch.from_numpy(drive.action)[None])[0][0]
-
-
-def trained(h: Tensor, reward: Tensor, end: Tensor) -> nn.Sequential:
-    """The layers, from h (N, H), reward (N,) and end (N,) of as many steps."""
-    layers = outcome_layers(h.shape[1])
-    optimizer = torch.optim.Adam(layers.parameters(), RATE)
-    for step in range(STEPS):
-        optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-        some = torch.randint(len(h), (BATCH,))
-        expected, logit = layers(h[some]).unbind(dim=-1)
-        error = (expected - reward[some])[~end[some]].square().mean()
-        weight = torch.tensor(END_WEIGHT)
-        loss = error + F.binary_cross_entropy_with_logits(
-            logit, end[some].float(), pos_weight=weight
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return layers
+def remembered(agent: Agent, episode: Episode) -> Tensor:
+    """h (T, H) after each action of an episode."""
+    z = torch.from_numpy(encoded(agent, episode))
+    return agent.mdnrnn.memory(z[None], torch.from_numpy(episode.action)[None])[0][0]
 
 
 @torch.inference_mode()
-def judged(agent: Agent, found: list[Drive]) -> dict:
+def judged(agent: Agent, found: list[Episode]) -> dict:
     """Reward: what a second pays, and the shares explained. Ends: how many, how many called within a second of them."""
     guesses, truths, called, false_calls = [], [], 0, 0
     for drive in found:
@@ -102,28 +75,9 @@ def judged(agent: Agent, found: list[Drive]) -> dict:
 
 def main() -> dict:
     """Print two lines for each kind of drives."""
-    torch.manual_seed(0)
-    started, agent = time.time(), Agent.load(FOLDER)
-    policies = {"the agent's": agent, "random": BrownianPolicy()}
-    learnt_from = driven(agent, SEEDS[:96]) + driven(BrownianPolicy(), SEEDS[96:])
-    h = torch.cat(
-        [remembered(agent, drive, noise=index % 2) for index, drive in enumerate(learnt_from)]
-    )
-    reward = torch.cat([torch.from_numpy(drive.reward).float() for drive in learnt_from])
-    end = torch.cat(
-        [torch.arange(1 - len(drive), 1) == (0 if drive.terminated else 1) for drive in learnt_from]
-    )
-    agent.mdnrnn.to_outcome = trained(h, reward, end)
-    weights = {
-        part: file_hash(resolve(FOLDER) / part / "weights.safetensors")
-        for part in ("vae", "mdnrnn")
-    }
-    meta = describe(started, command="python -m bench outcome", inputs_sha256=weights, steps=len(h))
-    save_weights(resolve(FOLDER) / "outcome", to_half(agent.mdnrnn.to_outcome.state_dict()), meta)
-    results: dict = {
-        "outcome_sha256": file_hash(resolve(FOLDER) / "outcome" / "weights.safetensors"),
-        "drives": {},
-    }
+    agent = Agent.load(FOLDER)
+    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
+    results: dict = {"outcome_sha256": weights_hashes("outcome")["outcome"], "drives": {}}
     for name, policy in policies.items():
         results["drives"][name] = row = judged(agent, driven(policy, TRACKS))
         shares = ", ".join(

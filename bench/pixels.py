@@ -2,35 +2,37 @@
 
 import numpy as np
 
+from bench.common import FOLDER, weights_hashes
 from wmlib import parallel
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
-from wmlib.config import resolve
+from wmlib.config import EVALUATE_BLOCK, resolve
 from wmlib.envs.vector import VectorEnv
-from wmlib.evaluate import TRACKS_PER_JOB, summarise
-from wmlib.evolve import input_hashes
+from wmlib.evaluate import summarise
 from wmlib.rollout import returns
 
-FOLDER, RESULTS = "data/pretrained/car_racing", "data/results/car_racing.json"
+RESULTS = "data/results/car_racing.json"
+TRACKS = 100
+LIMIT = 1_000  # steps
 
 
 def score(seeds: list[int]) -> list[float]:
     """The agent's return on each track, on our pixels; the noise is the evaluation's."""
     agent = Agent.load(FOLDER)
-    env = VectorEnv(agent.task.make, len(seeds), agent.task.max_steps)
+    env = VectorEnv(agent.task.make, len(seeds), LIMIT)
     return returns(env, agent, seeds, seeds[0])[0].tolist()
 
 
 def main() -> dict:
     """Print both means and the mean difference with its interval."""
     results = read_json(resolve(RESULTS))
-    if not input_hashes(resolve(FOLDER)).items() <= results["weights_sha256"].items():
+    if not weights_hashes("vae", "mdnrnn").items() <= results["weights_sha256"].items():
         raise ValueError(
             f"{RESULTS} is about other weights than {FOLDER} holds; run python -m wmlib evaluate first"
         )
-    official = np.array(results["agent"]["returns"])
+    official = np.array(results["agent"]["returns"][:TRACKS])
     seeds = [results["first_seed"] + i for i in range(len(official))]
-    jobs = [(seeds[i : i + TRACKS_PER_JOB],) for i in range(0, len(seeds), TRACKS_PER_JOB)]
+    jobs = [(seeds[i : i + EVALUATE_BLOCK],) for i in range(0, len(seeds), EVALUATE_BLOCK)]
     fast = np.array([value for values in parallel.run(score, jobs) for value in values])
     parallel.stop()
     difference = summarise((fast - official).tolist())

@@ -6,20 +6,22 @@ and M are trained on its drives and asked about the shipped agent's: V for the f
 
 import tempfile
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from wmlib import parallel
 from wmlib.agent import Agent, load_world_model
-from wmlib.checkpoint import write_json
-from wmlib.collect import collect, random_policy
-from wmlib.config import QUICK, RANDOM_POLICIES, SELECT_SEEDS, to_dict
-from wmlib.data import Episode, EpisodeStore, load_episode
+from wmlib.collect import collect
+from wmlib.config import RANDOM_POLICIES, SELECT_SEEDS
+from wmlib.data import Episode, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
+from wmlib.policies import random_policy
+from wmlib.presets import QUICK
 from wmlib.rollout import episodes, record
+from wmlib.run import Run, claim_run
 from wmlib.train import mdnrnn_stage, vae_stage
 from wmlib.vae import to_float
 
@@ -28,13 +30,12 @@ DRIVES, STEPS, SEEDS = 48, 1_000, (0, 1)
 
 def reach(policy: str, seed: int) -> dict[str, float]:
     """One drive's tiles visited, mean speed and farthest distance from the start, in world units."""
-    env, config = (
-        VectorEnv(CAR_RACING.make, 1, STEPS),
-        replace(QUICK, collect=replace(QUICK.collect, policy=policy)),
-    )
+    env = VectorEnv(CAR_RACING.make, 1, STEPS)
+    config = replace(QUICK, collect=replace(QUICK.collect, policy=policy))
     drive = record(env, random_policy(config, seed), seed, policy_seed=seed)
     far = np.linalg.norm(drive.place - drive.place[0], axis=1).max()
-    tiles = env.envs[0].unwrapped.tile_visited_count
+    game: Any = env.envs[0].unwrapped
+    tiles = game.tile_visited_count
     return {"tiles": tiles, "speed": float(drive.speed[1:].mean()), "farthest": float(far)}
 
 
@@ -46,9 +47,9 @@ def directions(frames: np.ndarray) -> float:
 
 
 @torch.inference_mode()
-def errors(folder: Path, drives: list[Episode]) -> tuple[float, float]:
+def errors(run: Run, drives: list[Episode]) -> tuple[float, float]:
     """Squared error a frame, summed over the image, on some drives: V's of the frame itself, V and M's of the next."""
-    model = load_world_model(folder)
+    model = load_world_model(run)
     seen, expected = [], []
     for drive in drives:
         x = to_float(drive.obs)
@@ -61,31 +62,22 @@ def errors(folder: Path, drives: list[Episode]) -> tuple[float, float]:
     return torch.cat(seen).mean().item(), torch.cat(expected).mean().item()
 
 
-def measured(policy: str, drives: list[Episode]) -> dict[str, float]:
+def measured(policy: str, drives: list[Episode]) -> dict:
     """All that is said of a policy: means over its drives, and over the seeds of V and M."""
     driven = list(parallel.run(reach, [(policy, seed) for seed in range(DRIVES)]))
-    found = {name: float(np.mean([drive[name] for drive in driven])) for name in driven[0]}
+    found: dict = {name: float(np.mean([drive[name] for drive in driven])) for name in driven[0]}
     found |= {"directions": [], "seen_error": [], "expected_error": []}
     for seed in SEEDS:
-        config = replace(
-            QUICK, seed=seed, collect=replace(QUICK.collect, max_steps=STEPS, policy=policy)
-        )
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            write_json(folder / "config.json", to_dict(config))
-            stages = (
-                collect(config, folder / "episodes"),
-                vae_stage(config, folder),
-                mdnrnn_stage(config, folder),
-            )
-            for stage in stages:
+        collected = replace(QUICK.collect, max_steps=STEPS, policy=policy)
+        config = replace(QUICK, seed=seed, collect=collected)
+        with tempfile.TemporaryDirectory() as folder:
+            run = claim_run(f"{folder}/run", config)
+            for stage in (collect(run), vae_stage(run), mdnrnn_stage(run)):
                 for _ in stage:
                     pass
-            kept = [
-                load_episode(path).obs[50::25] for path in EpisodeStore(folder / "episodes").paths()
-            ]
+            kept = [load_episode(path).obs[50::25] for path in run.episode_paths()]
             found["directions"].append(directions(np.concatenate(kept)))
-            for key, error in zip(("seen_error", "expected_error"), errors(folder, drives)):
+            for key, error in zip(("seen_error", "expected_error"), errors(run, drives)):
                 found[key].append(error)
     return found
 

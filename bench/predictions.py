@@ -17,26 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.memory import FOLDER, SKIP, TRACKS
-from bench.rivals import CONFIG, JOINT, SETTINGS, Joint, joint_nll, new, trained, training_drives
+from bench.common import FOLDER, LIMIT, SKIP, TRACKS, weights_hashes
+from bench.rivals import JOINT, SETTINGS, Joint, joint_nll, new, trained, training_drives
 from wmlib.agent import Agent
-from wmlib.checkpoint import file_hash
-from wmlib.collect import BrownianPolicy
-from wmlib.config import resolve
 from wmlib.data import EncodedEpisode, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import MDNRNN, Mixture, mixture_nll, place_noise
+from wmlib.policies import BrownianPolicy
 from wmlib.rollout import episodes
 from wmlib.train import encode_episode
 from wmlib.vae import kl_to_standard_normal
+from wmlib.world import Policy
 
-AHEAD, STARTS, SAMPLES, RIDGE = (
-    10,
-    12,
-    64,
-    1.0,
-)  # STARTS: moments of each drive; SAMPLES: futures from each of them
+AHEAD = 10
+STARTS = 12  # moments of each episode
+SAMPLES = 64  # futures from each of them
+RIDGE = 1.0
 
 
 class Codes(NamedTuple):
@@ -237,20 +234,16 @@ def main() -> dict:
         torch.where(kl > 0.1)[0],
         predictors(models, agent.mdnrnn, training, kl.argsort(descending=True)),
     )
-    hashes = {
-        part: file_hash(resolve(FOLDER) / part / "weights.safetensors")
-        for part in ("vae", "mdnrnn")
-    }
     results: dict = {
-        "weights_sha256": hashes,
+        "weights_sha256": weights_hashes("vae", "mdnrnn"),
         "steps": SETTINGS.steps,
         "latents_used": used.tolist(),
         "drives": {},
     }
-    for driver, policy in {"the agent's": agent, "random": BrownianPolicy()}.items():
-        driven = episodes(
-            VectorEnv(CAR_RACING.make, len(TRACKS), CONFIG.collect.max_steps), policy, TRACKS, 0
-        )
+    policies: dict[str, Policy] = {"the agent's": agent, "random": BrownianPolicy(CAR_RACING)}
+    for driver, policy in policies.items():
+        env = VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT)
+        driven = episodes(env, policy, TRACKS, 0)
         found = [encode_episode(agent.vae, drive) for drive in driven if len(drive) > 4 * SKIP]
         results["drives"][driver] = {"number": len(found), "nats": {}}
         for code, floor in {"z": {"entropy of the draw": [entropy]}, "mu": {}}.items():

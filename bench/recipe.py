@@ -4,21 +4,21 @@ Every variant may drive as many steps as BASE asks for; then its mean is scored 
 bench goes on where it was: its evolutions lie in runs/recipe.
 """
 
-import shutil
 from dataclasses import replace
-from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from bench.common import FOLDER, steps_in_generations, weights_hashes
 from wmlib import parallel
 from wmlib.agent import new_models
-from wmlib.checkpoint import read_lines, save_weights, to_half, write_json
-from wmlib.config import LAPTOP, Config, ControllerConfig, EvolveConfig, resolve, to_dict
-from wmlib.evolve import evolve, horizon, input_hashes
+from wmlib.checkpoint import read_lines, save_weights, to_half
+from wmlib.config import Config, ControllerConfig, resolve
+from wmlib.evolve import evolve
+from wmlib.presets import LAPTOP
+from wmlib.run import Run, claim_run
 
-FOLDER, RUNS = resolve("data/pretrained/car_racing"), resolve("runs/recipe")
+RUNS = resolve("runs/recipe")
 SEEDS = (0, 1)
 GENERATIONS = 20
 BASE = replace(
@@ -30,6 +30,7 @@ BASE = replace(
     decay=GENERATIONS,
     growth=10,
 )
+NOTHING = replace(LAPTOP.collect, episodes=0, agent_episodes=0)
 UNTRAINED = "M untrained"
 DRAWS = 0.10  # a step size for C that reads draws: z is three times as long a vector as mu
 
@@ -50,44 +51,36 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
 }
 
 
-def drives(settings: EvolveConfig) -> int:
-    """The episodes of one generation: all candidates on `tracks`, the better half on halving's first, and so on."""
-    racing = accumulate(
-        settings.halving, lambda number, _: (number + 1) // 2, initial=settings.popsize
-    )
-    return sum(
-        number * tracks for number, tracks in zip(racing, [settings.tracks, *settings.halving])
-    )
-
-
-def steps(settings: EvolveConfig, generations: int) -> int:
-    """The most steps that so many generations may drive."""
-    return drives(settings) * sum(
-        horizon(settings, generation) for generation in range(generations)
-    )
-
-
 def variant(name: str, seed: int) -> Config:
     """A variant's configuration, with as many generations as the common budget of steps allows."""
     changes, reads = VARIANTS[name]
-    settings, budget = replace(BASE, **changes), steps(BASE, GENERATIONS)
-    generations = max(number for number in range(1, 200) if steps(settings, number) <= budget)
+    settings, budget = replace(BASE, **changes), steps_in_generations(BASE, GENERATIONS)
+    generations = max(
+        number for number in range(1, 200) if steps_in_generations(settings, number) <= budget
+    )
     settings = replace(settings, generations=generations, select_every=generations)
     controller = ControllerConfig(**({"reads": "mu h"} | reads))
-    return replace(LAPTOP, seed=seed, evolve=settings, controller=controller)
+    return replace(
+        LAPTOP,
+        preset=name,
+        seed=seed,
+        after=FOLDER,
+        keeps=("episodes", "vae") if name == UNTRAINED else ("vae", "mdnrnn"),
+        mdnrnn=replace(LAPTOP.mdnrnn, outcome=None),
+        collect=NOTHING,
+        controller=controller,
+        evolve=settings,
+    )
 
 
-def prepare(name: str, config: Config) -> Path:
-    """The variant's run, with V and M in it."""
-    folder = RUNS / f"{name} {config.seed}"
-    if not (folder / "config.json").exists():
-        for part in ("vae", "mdnrnn"):
-            shutil.copytree(FOLDER / part, folder / part, dirs_exist_ok=True)
-        if name == UNTRAINED:
-            torch.manual_seed(config.seed)
-            save_weights(folder / "mdnrnn", to_half(new_models(config)[1].state_dict()), {})
-        write_json(folder / "config.json", to_dict(config))
-    return folder
+def prepare(config: Config) -> Run:
+    """The variant's run: on the shipped V and M, or on an M with random weights."""
+    run = claim_run(RUNS / f"{config.preset} {config.seed}", config)
+    if config.preset == UNTRAINED and not run.has("mdnrnn"):
+        torch.manual_seed(config.seed)
+        untrained = to_half(new_models(config)[1].state_dict())
+        save_weights(run.part("mdnrnn"), untrained, {"vae_sha256": run.weights_hash("vae")})
+    return run
 
 
 def main() -> dict:
@@ -95,11 +88,10 @@ def main() -> dict:
     results: dict[str, dict] = {}
     for seed in SEEDS:
         for name in VARIANTS:
-            config = variant(name, seed)
-            folder = prepare(name, config)
-            for _ in evolve(config, folder):
+            run = prepare(variant(name, seed))
+            for _ in evolve(run):
                 pass
-            rows = read_lines(folder / "controller" / "generations.jsonl")
+            rows = read_lines(run.part("controller") / "generations.jsonl")
             found = np.array(rows[-1]["selection"])
             row = {"seed": seed, "generations": len(rows), "mean": found.mean(), "std": found.std()}
             results.setdefault(name, {"changes": VARIANTS[name], "runs": []})["runs"].append(row)
@@ -108,5 +100,8 @@ def main() -> dict:
                 flush=True,
             )
     parallel.stop()
-    about = {"steps": steps(BASE, GENERATIONS), "tracks_scored_on": BASE.select_tracks}
-    return about | {"weights_sha256": input_hashes(FOLDER), "variants": results}
+    about = {
+        "steps": steps_in_generations(BASE, GENERATIONS),
+        "tracks_scored_on": BASE.select_tracks,
+    }
+    return about | {"weights_sha256": weights_hashes("vae", "mdnrnn"), "variants": results}

@@ -10,29 +10,33 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench.common import FOLDER, LIMIT
 from bench.vae import BATCH, SCRIPT_LEARNING_RATE, ScriptVAE, plain_loop, script_loss
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
-from wmlib.collect import BrownianPolicy
-from wmlib.config import resolve
-from wmlib.data import EpisodeStore, frame_batches, load_episode
+from wmlib.data import frame_batches, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
+from wmlib.policies import BrownianPolicy
 from wmlib.rollout import episodes
+from wmlib.run import open_run
 from wmlib.vae import VAE, kl_to_standard_normal, to_float
+from wmlib.world import Policy
 
-V_FOLDER, RUN = resolve("data/pretrained/car_racing/vae"), resolve("runs/laptop/episodes")
+RUN = "runs/laptop"
 TRACKS = [41_000_000 + i for i in range(16)]  # no stage drives there
-COMPONENTS, FIT_FRAMES = 32, 16_000
+COMPONENTS = 32
+FIT_FRAMES = 16_000
+SECONDS = None  # of the script's training; None: as many as V took
 
 
 def held_out_frames() -> dict[str, np.ndarray]:
     """Frames (N, 64, 64, 3) of tracks that no stage drives on, by two drivers; every fifth, once the camera is down."""
-    drivers = {
-        "random drives": BrownianPolicy(),
-        "the agent's drives": Agent.load("data/pretrained/car_racing"),
+    drivers: dict[str, Policy] = {
+        "random drives": BrownianPolicy(CAR_RACING),
+        "the agent's drives": Agent.load(FOLDER),
     }
-    env = VectorEnv(CAR_RACING.make, len(TRACKS), 1_000)
+    env = VectorEnv(CAR_RACING.make, len(TRACKS), LIMIT)
     return {
         name: np.concatenate([drive.obs[50::5] for drive in episodes(env, driver, TRACKS, 0)])
         for name, driver in drivers.items()
@@ -109,14 +113,17 @@ def script_vae(paths, seconds: float) -> ScriptVAE:
     with tqdm(total=round(seconds), desc="the script's V", unit="s") as bar:
         for _ in plain_loop(vae, script_loss, SCRIPT_LEARNING_RATE, batches):
             if (spent := time.time() - started) > seconds:
-                return vae
+                break
             bar.update(round(spent) - bar.n)
+    return vae
 
 
 def main():
     """Print errors and codes of each way, on each driver's frames."""
-    paths, seconds = EpisodeStore(RUN).paths(), read_json(V_FOLDER / "meta.json")["duration_s"]
-    vae: VAE = Agent.load(V_FOLDER.parent).vae
+    paths = open_run(RUN).episode_paths()
+    about = read_json(open_run(FOLDER).part("vae") / "meta.json")
+    seconds = SECONDS or about["duration_s"]
+    vae: VAE = Agent.load(FOLDER).vae
     script = script_vae(paths, seconds)
     encode_script = lambda x: script.encoder(x).chunk(2, dim=1)
     painters = {
@@ -127,8 +134,8 @@ def main():
         **linear_painters(paths),
         "the script's V": lambda x: script.decoder(encode_script(x)[0]),
     }
-    results = {
-        "weights_sha256": read_json(V_FOLDER / "meta.json")["weights_sha256"],
+    results: dict = {
+        "weights_sha256": about["weights_sha256"],
         "training_seconds": seconds,
         "tracks": TRACKS,
         "frames": {},

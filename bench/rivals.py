@@ -12,18 +12,27 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from bench.memory import FOLDER
+from bench.common import FOLDER
 from wmlib.checkpoint import load_into, save_weights
 from wmlib.collect import collect
-from wmlib.config import LAPTOP, LAPTOP_M, MDNRNNConfig, resolve
-from wmlib.data import EncodedEpisode, EpisodeStore, data_hash, sequence_batches
+from wmlib.config import MDNRNNConfig, resolve
+from wmlib.data import data_hash, sequence_batches
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.mdnrnn import MDNRNN, Mixture, State, mixture_nll
-from wmlib.parallel import run
+from wmlib.parallel import run as run_jobs
+from wmlib.presets import LAPTOP, LAPTOP_M
+from wmlib.run import claim_run
 from wmlib.train import encode_episodes, train_mdnrnn
 
 RUN = resolve("runs/predictions")
-CONFIG = replace(LAPTOP, seed=2, collect=replace(LAPTOP.collect, episodes=96, agent_episodes=48))
+CONFIG = replace(
+    LAPTOP,
+    preset="predictions",
+    seed=2,
+    after=FOLDER,
+    keeps=("vae",),
+    collect=replace(LAPTOP.collect, episodes=96, agent_episodes=48),
+)
 SETTINGS, SEEDS = replace(LAPTOP_M, steps=800, look_ahead=None), (0, 1)
 GAUSSIAN, JOINT, UNTRAINED = "one Gaussian", "one set of weights", "an untrained memory"
 NAMES = "M", GAUSSIAN, JOINT, UNTRAINED
@@ -32,8 +41,8 @@ NAMES = "M", GAUSSIAN, JOINT, UNTRAINED
 class Joint(MDNRNN):
     """An M with one set of K weights: they choose a component for all latents at once."""
 
-    def __init__(self, *sizes: int):
-        super().__init__(*sizes)
+    def __init__(self, z_size: int, action_size: int, hidden_size: int, num_mixtures: int):
+        super().__init__(z_size, action_size, hidden_size, num_mixtures)
         self.to_mixture = nn.Linear(self.hidden_size, (1 + 2 * self.z_size) * self.num_mixtures)
 
     def mixture(self, h: Tensor) -> Mixture:
@@ -89,19 +98,13 @@ def train(folder: Path, paths: list[Path], settings: MDNRNNConfig, name: str, se
 
 def training_drives() -> list[Path]:
     """The files of the drives that all is fitted on, as codes of the shipped V."""
-    RUN.mkdir(parents=True, exist_ok=True)
-    for name, target in {
-        "first": FOLDER,
-        "vae": f"{FOLDER}/vae",
-    }.items():  # who drives, who encodes
-        if not (RUN / name).exists():
-            (RUN / name).symlink_to(resolve(target))
-    for done, _ in collect(CONFIG, RUN / "episodes"):
+    run = claim_run(RUN, CONFIG)
+    for done, _ in collect(run):
         if done % 24 == 0:
             print(f"{done} training drives", flush=True)
-    for share in encode_episodes(CONFIG, RUN):
+    for share in encode_episodes(run):
         print(f"{share:.0%} of them encoded", flush=True)
-    return EpisodeStore(RUN / "latents", EncodedEpisode).paths()
+    return run.latent_paths()
 
 
 def trained(paths: list[Path]) -> dict[str, list[MDNRNN]]:
@@ -110,7 +113,7 @@ def trained(paths: list[Path]) -> dict[str, list[MDNRNN]]:
     folders = {(name, seed): folder / f"{name} {seed}" for seed in SEEDS for name in NAMES}
     missing = [key for key, place in folders.items() if not (place / "meta.json").exists()]
     for (name, seed), loss in zip(
-        missing, run(train, [(folders[key], paths, SETTINGS, *key) for key in missing])
+        missing, run_jobs(train, [(folders[key], paths, SETTINGS, *key) for key in missing])
     ):
         print(
             f"trained {name}, seed {seed}: {loss:.3f} nats for each latent at the end", flush=True
@@ -120,9 +123,3 @@ def trained(paths: list[Path]) -> dict[str, list[MDNRNN]]:
         found.setdefault(name, []).append(new(name))
         load_into(found[name][-1], place)
     return found
-
-
-def main() -> dict:
-    """Print each one's loss at the end of its training."""
-    trained(training_drives())
-    return {}

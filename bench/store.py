@@ -6,7 +6,6 @@ each frame by itself, so that single frames can be read. Zarr compresses with Zs
 
 import statistics
 import tempfile
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from wmlib.collect import BrownianPolicy
-from wmlib.config import LAPTOP
+from bench.common import timed
 from wmlib.data import EpisodeStore, frame_batches
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.envs.vector import VectorEnv
+from wmlib.policies import BrownianPolicy
+from wmlib.presets import LAPTOP
 from wmlib.rollout import episodes
 from wmlib.train import train_vae
 from wmlib.vae import VAE
@@ -121,18 +121,12 @@ def size(path):
     )
 
 
-def timed(call, *args):
-    start = time.perf_counter()
-    answer = call(*args)
-    return time.perf_counter() - start, answer
-
-
 def main():
     """Print a line for each format, then what the store's own batches reach."""
-    env, policy = VectorEnv(CAR_RACING.make, 1, STEPS), BrownianPolicy()
+    env, policy = VectorEnv(CAR_RACING.make, 1, STEPS), BrownianPolicy(CAR_RACING)
     drives = [episodes(env, policy, [seed], seed)[0] for seed in range(EPISODES)]
     found = formats()
-    rows = {name: {"write": [], "read": [], "bytes": 0} for name in found}
+    rows: dict[str, dict] = {name: {"write": [], "read": [], "bytes": 0} for name in found}
     frames = sum(len(drive.obs) for drive in drives)
     with tempfile.TemporaryDirectory() as folder:
         for index, drive in enumerate(drives):  # every format takes its turn at every episode
@@ -157,7 +151,7 @@ def main():
         training, _ = timed(
             lambda: list(train_vae(replace(LAPTOP.vae, steps=len(kept)), vae, iter(kept)))
         )
-    table = {}
+    table: dict[str, dict] = {}
     for name, row in rows.items():
         speeds = {
             what: statistics.median(row[what]) for what in ("write", "read", "rows") if what in row

@@ -9,7 +9,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,15 +17,17 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from wmlib.collect import collect
-from wmlib.config import LAPTOP
-from wmlib.data import EpisodeStore, frame_batches, load_episode
+from wmlib.data import frame_batches, load_episode
 from wmlib.fast import ConvTranspose2d
+from wmlib.presets import LAPTOP
+from wmlib.run import claim_run
 from wmlib.train import train_vae
 from wmlib.vae import VAE, vae_loss
 
 ROUNDS, STEPS, EPISODES = 7, 20, 8
 BATCH = LAPTOP.vae.batch_size
 SCRIPT_LEARNING_RATE = 1e-4
+SIDE = 1536  # of the matrices whose product is the machine's best
 
 
 class ScriptVAE(nn.Module):
@@ -61,9 +62,8 @@ def plain_vae() -> VAE:
     vae = VAE()
     for index, own in enumerate(vae.decoder):
         if isinstance(own, ConvTranspose2d):
-            vae.decoder[index] = nn.ConvTranspose2d(
-                own.in_channels, own.out_channels, own.kernel_size, own.stride
-            )
+            k, stride = own.kernel_size[0], own.stride[0]
+            vae.decoder[index] = nn.ConvTranspose2d(own.in_channels, own.out_channels, k, stride)
     return vae
 
 
@@ -100,7 +100,7 @@ def flops_a_frame(vae, loss_of) -> float:
     return counter.get_total_flops() / BATCH
 
 
-def matrix_flops(dtype, side: int = 1536) -> float:
+def matrix_flops(dtype, side: int) -> float:
     """The best of some products of square matrices, in operations a second."""
     one, other, times = torch.rand(side, side).to(dtype), torch.rand(side, side).to(dtype), []
     for _ in range(12):
@@ -113,9 +113,10 @@ def matrix_flops(dtype, side: int = 1536) -> float:
 def main():
     """Print frames a second, the ratios, and the share of the machine's best matrix product."""
     with tempfile.TemporaryDirectory() as name:
-        config = replace(LAPTOP, collect=replace(LAPTOP.collect, episodes=EPISODES))
-        list(collect(config, Path(name)))
-        paths = EpisodeStore(Path(name)).paths()
+        collected = replace(LAPTOP.collect, episodes=EPISODES, agent_episodes=0)
+        run = claim_run(f"{name}/run", replace(LAPTOP, after=None, collect=collected))
+        list(collect(run))
+        paths = run.episode_paths()
         frames = np.concatenate([load_episode(path).obs for path in paths])
         paper = lambda recon, x, mu, logvar: vae_loss(recon, x, mu, logvar)[0]
         settings = replace(LAPTOP.vae, steps=10**9)
@@ -140,7 +141,7 @@ def main():
     }
     flops["ours"] = flops["plain"]
     peaks = {
-        str(dtype).removeprefix("torch."): matrix_flops(dtype)
+        str(dtype).removeprefix("torch."): matrix_flops(dtype, SIDE)
         for dtype in (torch.float32, torch.bfloat16)
     }
     medians = {label: statistics.median(values) for label, values in rates.items()}

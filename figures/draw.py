@@ -1,6 +1,7 @@
 """Draws everything in figures/ from the shipped agent: `make figures`."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -14,31 +15,36 @@ from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.checkpoint import read_json
 from wmlib.config import SELECT_SEEDS, resolve
+from wmlib.data import Episode
 from wmlib.dream import DreamEnv, DreamPolicy
 from wmlib.envs.vector import VectorEnv
 from wmlib.mdnrnn import Mixture, sample_mixture
-from wmlib.rollout import Drive, record, rollout
+from wmlib.rollout import record, rollout
 from wmlib.vae import to_uint8
 from wmlib.video import write_mp4
 
 HERE = Path(__file__).parent
+README = resolve("README.md")
+CONTRIBUTING = resolve("CONTRIBUTING.md")
 TRACK = SELECT_SEEDS.start + 7
 STEPS = 500  # ten seconds of the game
+CLIP = 200  # steps of each of the six clips
 START = 60  # the camera has come down by then
 INK = (64, 64, 64)
 CONTROLS = 56  # white rows below a film, where a browser's controls cover no car
 
 
-def driven(agent: Agent, seed: int, steps: int, pictures: str | None = None) -> Drive:
+def driven(agent: Agent, seed: int, steps: int, pictures: str | None = None) -> Episode:
     """One real drive of so many steps; with the game's own pictures where `pictures` is "rgb_array"."""
     env = VectorEnv(partial(agent.task.make, pictures), 1, steps)
     return record(env, agent, seed, policy_seed=seed)
 
 
-def dream(agent: Agent, drive: Drive, start: int, steps: int, seed: int) -> np.ndarray:
+def dream(agent: Agent, drive: Episode, start: int, steps: int, seed: int) -> np.ndarray:
     """What the agent sees when it closes its eyes at step `start` of a drive: uint8 (steps, 64, 64, 3)."""
     memory = torch.from_numpy(drive.h[start][None]), torch.from_numpy(drive.c[start][None])
-    env = DreamEnv(agent.vae, agent.mdnrnn, drive.z[start], max_steps=steps, first_state=memory)
+    z, task = drive.z[start], agent.task
+    env = DreamEnv(agent.vae, agent.mdnrnn, z, task=task, max_steps=steps, first_state=memory)
     return np.stack([env.render()[0] for _ in rollout(env, DreamPolicy(agent, env), [seed])])
 
 
@@ -82,7 +88,7 @@ def save_film(name: str, frames: list[np.ndarray]) -> None:
     Image.fromarray(frames[len(frames) // 3]).save(HERE / f"{name}.png")
 
 
-def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
+def draw_agent_beside_dream(agent: Agent, drive: Episode) -> None:
     """The README's moving picture: the game, what V keeps of it, and the same agent in its dream."""
     dreamt = dream(agent, drive, START, len(drive.z) - START, seed=1)
     seen = decoded(agent, drive.z)
@@ -112,7 +118,7 @@ def draw_agent_beside_dream(agent: Agent, drive: Drive) -> None:
     )
 
 
-def draw_four_panes(agent: Agent, drive: Drive) -> None:
+def draw_four_panes(agent: Agent, drive: Episode) -> None:
     """The full agent at work: the game, the frame V reads, what V keeps, what M expected this frame to be."""
     kept, expected = (
         decoded(agent, drive.z),
@@ -128,7 +134,7 @@ def draw_four_panes(agent: Agent, drive: Drive) -> None:
             },
             256,
         )
-        for p, f, k, e in list(zip(drive.pictures[1:], drive.frames[1:], kept[1:], expected[:-1]))[
+        for p, f, k, e in list(zip(drive.pictures[1:], drive.obs[1:], kept[1:], expected[:-1]))[
             START:
         ]
     ]
@@ -144,11 +150,11 @@ def draw_six_clips(agent: Agent) -> None:
     real = np.array([True, False, False, True, False, True])
     clips = []
     for index, is_real in enumerate(real):
-        drive = driven(agent, SELECT_SEEDS.start + 100 + index, 260)
+        drive = driven(agent, SELECT_SEEDS.start + 100 + index, START + CLIP)
         expected = agent.mdnrnn.mixture(torch.from_numpy(drive.h[None, START + 1 :]))
         drawn = sample_mixture(expected, generator=torch.Generator().manual_seed(index))[0]
         clips.append(
-            decoded(agent, drawn) if is_real else dream(agent, drive, START, 200, seed=index)
+            decoded(agent, drawn) if is_real else dream(agent, drive, START, CLIP, seed=index)
         )
     length = min(map(len, clips))
     rows = [
@@ -187,11 +193,29 @@ def score_text() -> str:
 
 def write_score() -> None:
     """Put the score between the README's markers."""
-    path = resolve("README.md")
-    before, _, rest = path.read_text().partition("<!-- score:")
+    before, _, rest = README.read_text().partition("<!-- score:")
     comment, _, rest = rest.partition("-->\n")
     _, _, after = rest.partition("<!-- /score -->")
-    path.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
+    README.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
+
+
+def room_lines(text: str) -> str:
+    """CONTRIBUTING's map with the lines that each module of wmlib has today."""
+
+    def counted(row: re.Match) -> str:
+        path = resolve("wmlib") / row[1]
+        sources = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        lines = sum(len(one.read_text(encoding="utf-8").splitlines()) for one in sources)
+        return f"| `{row[1]}` | {lines} |"
+
+    before, mark, rest = text.partition("<!-- map -->")
+    table, end, after = rest.partition("<!-- /map -->")
+    return before + mark + re.sub(r"\| `(\S+)` \| \d* *\|", counted, table) + end + after
+
+
+def write_map() -> None:
+    """Put the lines of each module into CONTRIBUTING's map."""
+    CONTRIBUTING.write_text(room_lines(CONTRIBUTING.read_text()))
 
 
 def main() -> None:
@@ -205,6 +229,7 @@ def main() -> None:
     draw_four_panes(agent, drive)
     draw_six_clips(agent)
     write_score()
+    write_map()
 
 
 if __name__ == "__main__":

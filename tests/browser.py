@@ -10,11 +10,14 @@ import sys
 import tempfile
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
 
+NOTEBOOK = "shown.ipynb"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
 FIRST = "00_start_here.ipynb"  # the notebook that `course.py open` opens
@@ -243,3 +246,19 @@ def faults(page):
     )  # as wide as a formula in other fonts
     page.wait_for_function(SETTLED)
     return troubles(page) + page.evaluate(FAULTS)
+
+
+@contextmanager
+def shown(*sources: str, lab: tuple[str, Path] | None = None):
+    """A page of headless Chromium with a notebook of these cells, run: in a JupyterLab of its own or in `lab`."""
+    chromium = find_chromium() or sys.exit(NO_CHROMIUM)
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    with ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        address, study = lab or stack.enter_context(serve(Path(home)))
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), study / NOTEBOOK)
+        page = stack.enter_context(browse(chromium, address, NOTEBOOK))
+        run_all(page)
+        if found := troubles(page):
+            sys.exit("\n".join(found))
+        yield page

@@ -1,11 +1,17 @@
 """What ships in data/ and stands in README belongs together."""
 
+import importlib
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from bench import __main__ as bench
 from figures.draw import score_text
+from wmlib import checkpoint
 from wmlib.agent import Agent
 from wmlib.checkpoint import file_hash, load_weights, read_json
 from wmlib.config import EVALUATE_SEEDS, resolve
@@ -199,3 +205,46 @@ def test_the_sample_of_episodes_is_whole_and_described():
     meta = json.loads(resolve("data/episodes/meta.json").read_text())
     assert meta["sha256"] == {path.name: file_hash(path) for path in paths}
     assert all(len(load_episode(path)) >= 200 for path in paths)
+
+
+OLDER = {  # measured before a result kept the hash of its code
+    "bench_agent", "bench_collect", "bench_dream", "bench_drivers", "bench_env", "bench_evolve", "bench_horizon",
+    "bench_mdnrnn", "bench_memory", "bench_models", "bench_outcome", "bench_pixels", "bench_policies",
+    "bench_predictions", "bench_quick", "bench_recipe", "bench_reconstruction", "bench_store", "bench_vae",
+    "car_racing", "collect_laptop", "v_only",
+}  # fmt: skip
+
+
+def test_a_results_code_can_be_looked_up():
+    for path in resolve("data/results").glob("*.json"):
+        if path.stem not in OLDER | {"paper"}:
+            result = read_json(path)
+            assert re.fullmatch("[0-9a-f]{64}", result["code_sha256"]), path.name
+            assert re.fullmatch("[0-9a-f]{40}", result["commit"]), path.name
+
+
+def test_code_that_is_not_committed_is_named_and_changes_the_hash(tmp_path):
+    git = lambda *args: subprocess.run(
+        ["git", "-C", tmp_path, *args], check=True, capture_output=True
+    )
+    git("init")
+    (tmp_path / "wmlib").mkdir()
+    (tmp_path / "wmlib" / "vae.py").write_text("one\n")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
+    assert checkpoint.uncommitted("wmlib", "bench", root=tmp_path) == []
+    before = checkpoint.code_hash("wmlib", root=tmp_path)
+    (tmp_path / "README.md").write_text("words\n")
+    assert checkpoint.uncommitted("wmlib", root=tmp_path) == []
+    assert checkpoint.code_hash("wmlib", root=tmp_path) == before
+    (tmp_path / "wmlib" / "vae.py").write_text("two\n")
+    assert checkpoint.uncommitted("wmlib", root=tmp_path) == ["wmlib/vae.py"]
+    assert checkpoint.code_hash("wmlib", root=tmp_path) != before
+
+
+def test_a_result_of_uncommitted_code_is_refused_before_it_is_measured(monkeypatch):
+    monkeypatch.setattr(checkpoint, "uncommitted", lambda *folders: ["wmlib/vae.py"])
+    monkeypatch.setattr(sys, "argv", ["bench", "env", "--save"])
+    monkeypatch.setattr(importlib, "import_module", None)  # nothing is measured
+    with pytest.raises(SystemExit, match="wmlib/vae.py is not committed; commit it first"):
+        bench.main()

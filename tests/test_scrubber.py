@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.explorer import shown
-from bench.scrubber import PAINTED, SCRUBBER, SETUP
-from browser import troubles
+from browser import shown, troubles
 from wmlib.agent import Agent
 from wmlib.config import resolve
 from wmlib.controller import Controller
@@ -24,6 +22,18 @@ from wmlib.widgets import Scrubber
 PICTURE = 64 * 64 * 3
 ACTIVE_CELL = "() => jupyterapp.shell.currentWidget.content.activeCellIndex"
 QUESTION = {"view": 0.5, "t": 70, "latent": 6, "temperature": 1.0, "draw": 0}
+
+SETUP = """
+from wmlib.agent import Agent
+from wmlib.config import resolve
+from wmlib.data import load_episode
+from wmlib.widgets import Scrubber
+
+agent = Agent.load("data/pretrained/car_racing")
+episode = load_episode(resolve("data/episodes/000003.npz"))
+"""
+SCRUBBER = "Scrubber(agent, episode)"
+PAINTED = "count => document.querySelectorAll('.wm-density canvas[aria-label]').length === count"
 
 
 @pytest.fixture(scope="module")

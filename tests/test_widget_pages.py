@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from bench.explorer import shown
-from browser import troubles
+from browser import shown, troubles
 from wmlib.widgets import live
 
 NAMES = ("explorer", "hunt", "player", "scrubber")

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.explorer import OURS, SETUP, shown
-from browser import browse, troubles
+from browser import browse, shown, troubles
 from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.controller import Controller
@@ -22,6 +21,22 @@ from wmlib.envs.vector import VectorEnv
 from wmlib.rollout import record, rollout
 from wmlib.vae import VAE, to_float, to_uint8
 from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders, live
+
+SETUP = """
+import matplotlib.pyplot as plt
+from wmlib import plots
+from wmlib.agent import Agent
+from wmlib.config import resolve
+from wmlib.data import load_episode
+from wmlib.widgets import LatentExplorer
+
+vae = Agent.load("data/pretrained/car_racing").vae
+frames = load_episode(resolve("data/episodes/000000.npz")).obs[50::10]
+"""
+OURS = """
+explorer = LatentExplorer(vae, frames, plots.picture(plt.figure(), "an empty picture"))
+explorer
+"""
 
 NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"

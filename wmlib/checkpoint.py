@@ -218,3 +218,25 @@ def commit() -> str:
         return subprocess.run(args, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def uncommitted(*folders: str, root: Path = ROOT) -> list[str]:
+    """The files in some of the repository's folders that differ from its commit; none if all is kept.
+
+    Raises ValueError outside a checkout.
+    """
+    args = ["git", "-C", str(root), "status", "--porcelain", "--", *folders]
+    try:
+        found = subprocess.run(args, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise ValueError(f"{root} is no git checkout, so a result's code can't be named") from None
+    return [line[3:] for line in found.splitlines()]
+
+
+def code_hash(*folders: str, root: Path = ROOT) -> str:
+    """One hash over the paths and contents of all Python sources in some of the repository's folders."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

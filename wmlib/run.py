@@ -64,7 +64,7 @@ class Run:
             return
         path = self.folder / "base.json"
         before = read_json(path) if path.exists() else {}
-        kept = [part for part in self.config.keeps if part != "episodes" and base.has(part)]
+        kept = [part for part in self.config.keeps if part != "episodes"]
         hashes = {part: base.weights_hash(part) for part in sorted({*before, *kept, *used})}
         if any(before.get(part, hashes[part]) != hashes[part] for part in hashes):
             changed = f"{base.folder} was changed since {self.folder} went on from it"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bench.memory import FOLDER as AGENT
-from bench.memory import TRACKS
+from bench.common import FOLDER as AGENT
+from bench.common import TRACKS
 from wmlib.agent import Agent
 from wmlib.data import Episode
 from wmlib.dream import DreamEnv, DreamPolicy

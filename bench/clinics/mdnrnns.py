@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.memory import FOLDER as AGENT
-from bench.memory import SKIP, TRACKS
+from bench.common import FOLDER as AGENT
+from bench.common import SKIP, TRACKS
 from bench.rivals import Forgetful
 from wmlib.agent import Agent
 from wmlib.checkpoint import file_hash

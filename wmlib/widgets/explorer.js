@@ -39,6 +39,9 @@ const PAGE = `
         <div class="wm-latents"></div>
         <div class="wm-legend"></div>
     </div>`;
+const LEGEND = (low, high) => `
+    <b>|</b> is mu of this frame. Grey is no difference. The bar and the nats are the mean KL: how much V uses
+    the latent. The small pictures: that latent at ${low} and at ${high}, all others at mu.`;
 const LATENT = `
     <div class="wm-latent">
         <canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>
@@ -241,9 +244,7 @@ function render({ model, el }) {
         list();
         restEnds();
     });
-    find(".wm-legend").innerHTML =
-        `<b>|</b> is mu of this frame. Grey is no difference. The bar and the nats are the mean KL: how much V uses
-        the latent. The small pictures: that latent at ${number(-reach, 0)} and at ${number(reach, 0)}, all others at mu.`;
+    find(".wm-legend").innerHTML = LEGEND(number(-reach, 0), number(reach, 0));
     list();
     kernel.want(question);
     const end = watch(explorer, tell);

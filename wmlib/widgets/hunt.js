@@ -9,7 +9,8 @@ const FADE = 700; // milliseconds until the landscape is uncovered
 const DARK_GOLD = "#c99700"; // seen on a light ground too
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
 const HINT =
-    "Click or tap, or move the cross-hair with the arrow keys (with Shift five times as far) and press Enter; Esc leaves.";
+    "Click or tap, or move the cross-hair with the arrow keys (with Shift five times as far) and press " +
+    "Enter; Esc leaves.";
 const OVER = "again hides the landscape anew, turned or mirrored";
 
 const RAINBOW = `linear-gradient(to right, ${RAMP.map((_, i) => css(i / (RAMP.length - 1)))})`;

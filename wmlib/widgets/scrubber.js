@@ -33,6 +33,7 @@ const DENSITY = (latents, samples) => `
         ${latents.map((latent) => `<option>${latent}</option>`).join("")}
     </select></label>
     <span>thin: its Gaussians; bold: their sum; ticks: the ${samples} draws, at this temperature</span>`;
+const MEMORY = (low, high) => `h: M's memory so far <span>blue ${low}, orange ${high}</span>`;
 const PAGE = ({ samples, latents, reach, noun }) => `
     <div class="wm-widget wm-scrubber" role="group" aria-label="scrubber: a ${noun}, moment by moment"
         data-lm-suppress-shortcuts="true">
@@ -42,7 +43,7 @@ const PAGE = ({ samples, latents, reach, noun }) => `
             ${FIGURE("may", "M: what may come next", CANVAS.repeat(samples))}
             ${FIGURE("came", "what came next")}
             ${FIGURE("density", DENSITY(latents, samples))}
-            ${FIGURE("memory", `h: M's memory so far <span>blue ${number(-reach, 1)}, orange ${number(reach, 1)}</span>`)}
+            ${FIGURE("memory", MEMORY(number(-reach, 1), number(reach, 1)))}
         </div>
         <div class="wm-bar">
             <label>temperature
@@ -58,7 +59,9 @@ const PAGE = ({ samples, latents, reach, noun }) => `
             <label>speed <select class="wm-speed">${SPEEDS}</select></label>
             <div class="wm-state" role="status"></div>
         </div>
-        <div class="wm-keys">arrow keys step, with Shift by ten, Home and End jump, space plays and pauses, Esc leaves</div>
+        <div class="wm-keys">
+            arrow keys step, with Shift by ten, Home and End jump, space plays and pauses, Esc leaves
+        </div>
     </div>`;
 
 // h: blue below zero, white, orange above.
