@@ -405,7 +405,7 @@ def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
     touch("touchEnd")
     page.wait_for_function("() => window.pressed === ''")
     assert (
-        page.locator(".wm-player").get_attribute("data-mode") == "driving" and troubles(page) == []
+        page.locator(".wm-player").get_attribute("data-mode") == "playing" and troubles(page) == []
     )
 
 
