@@ -92,7 +92,9 @@ def test_a_dreamer_begins_with_its_own_memory_of_the_place():
 
 
 def test_dreamers_of_unlike_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"all dreamers must have the same number of units, got \[6, 8\]"):
+    with pytest.raises(
+        ValueError, match=r"all dreamers must have the same number of units, got \[6, 8\]"
+    ):
         dream(2, [*dreamers(1), *dreamers(1, hidden_size=6)])
     with pytest.raises(ValueError, match="V has 4 latents, M 5 and first_z 4"):
         dream(2, [MDNRNN(5, 3, 8, 2)])
