@@ -12,11 +12,13 @@ NO_PYTHON := No Python 3.11, 3.12 or 3.13 found: install one, or name it, as in 
 VENV_PYTHON := .venv/bin/python
 READY := .venv/ready
 LINT_READY := .venv/lint-ready
-BIOME := .venv/node/node_modules/.bin/biome
 BIOME_VERSION := 2.6.8
+BIOME := .venv/node/node_modules/.bin/biome
+BIOME_READY := .venv/node/biome-$(BIOME_VERSION)
+NPM := $(shell command -v npm 2>/dev/null)
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
-.PHONY: help course test lint agent figures notebooks
+.PHONY: help course test lint agent figures map notebooks
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,19 +29,25 @@ course: $(READY) ## set up once, copy the notebooks to study/, open JupyterLab t
 test: $(READY) ## set up once, run every test and every notebook
 	$(VENV_PYTHON) -m pytest --nbval tests notebooks
 
-lint: $(LINT_READY) ## check style, layout and types of all code, notebooks too
+lint: $(LINT_READY) $(if $(NPM),$(BIOME_READY)) ## check style, layout and types of all code, notebooks too
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
-	@if [ -x $(BIOME) ]; then $(BIOME) check wmlib; \
-	elif [ -n "$$WMLIB_REQUIRE_NODE" ]; then echo "npm is missing: the widgets' scripts can't be checked" >&2; exit 1; \
-	else echo "The widgets' scripts were not checked: that needs Node (https://nodejs.org), then make lint again."; fi
+ifneq ($(NPM),)
+	$(BIOME) check
+else
+	@echo "The widgets' scripts and styles are not checked: that needs npm, which comes with Node (https://nodejs.org)"
+	@test -z "$$WMLIB_REQUIRE_NODE"
+endif
 
 agent: $(READY) ## train a whole agent from nothing (PRESET=laptop RUN=runs/my_agent); resumable
 	@$(VENV_PYTHON) -m wmlib agent --preset $(PRESET) --run $(RUN)
 
 figures: $(READY) ## redraw all of figures/
 	$(VENV_PYTHON) figures/draw.py
+
+map: $(READY) ## count the lines of each module into CONTRIBUTING
+	@$(VENV_PYTHON) -c "from figures.draw import write_map; write_map()"
 
 notebooks: $(READY) ## run all notebooks and save them with their outputs
 	$(VENV_PYTHON) -m nbconvert --to notebook --execute --inplace \
@@ -53,6 +61,8 @@ $(READY): pyproject.toml requirements.lock
 # Apart from the rest, so that neither the course nor its tests need them.
 $(LINT_READY): pyproject.toml requirements.lock $(READY)
 	@$(VENV_PYTHON) -m pip install -c requirements.lock -e ".[dev]"
-	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --no-package-lock \
-		--prefix .venv/node @biomejs/biome@$(BIOME_VERSION)
+	@touch $@
+
+$(BIOME_READY): $(READY)
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .venv/node @biomejs/biome@$(BIOME_VERSION)
 	@touch $@

@@ -1,6 +1,7 @@
 """Draws everything in figures/ from the shipped agent: `make figures`."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from wmlib.video import write_mp4
 HERE = Path(__file__).parent
 README = resolve("README.md")
 FOLDER = "data/pretrained/car_racing"
+CONTRIBUTING = resolve("CONTRIBUTING.md")
 TRACK = SELECT_SEEDS.start + 7
 STEPS = 500  # ten seconds of the game
+CLIP = 200  # steps of each of the six clips
 START = 60  # the camera has come down by then
 CLIP = 200  # steps of each of the six clips
 INK = (64, 64, 64)
@@ -198,6 +201,25 @@ def write_score() -> None:
     README.write_text(f"{before}<!-- score:{comment}-->\n{score_text()}\n<!-- /score -->{after}")
 
 
+def room_lines(text: str) -> str:
+    """CONTRIBUTING's map with the lines that each module of wmlib has today."""
+
+    def counted(row: re.Match) -> str:
+        path = resolve("wmlib") / row[1]
+        sources = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        lines = sum(len(one.read_text(encoding="utf-8").splitlines()) for one in sources)
+        return f"| `{row[1]}` | {lines} |"
+
+    before, mark, rest = text.partition("<!-- map -->")
+    table, end, after = rest.partition("<!-- /map -->")
+    return before + mark + re.sub(r"\| `(\S+)` \| \d* *\|", counted, table) + end + after
+
+
+def write_map() -> None:
+    """Put the lines of each module into CONTRIBUTING's map."""
+    CONTRIBUTING.write_text(room_lines(CONTRIBUTING.read_text()))
+
+
 def main() -> None:
     """Redraw all figures."""
     plots.use_style()
@@ -209,6 +231,7 @@ def main() -> None:
     draw_four_panes(agent, episode)
     draw_six_clips(agent)
     write_score()
+    write_map()
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+NOTEBOOK = "shown.ipynb"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+token=\w+")
-CELLS = "cells.ipynb"  # a notebook that `shown` writes
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 FIRST = "00_start_here.ipynb"  # the notebook that `course.py open` opens
 PATIENCE = 600  # seconds, for a busy machine
 KERNEL_PATIENCE = 120  # seconds; the server itself gives a kernel 60
@@ -84,7 +84,11 @@ IDLE = "() => allCellsRun && jupyterapp.shell.currentWidget.sessionContext.sessi
 @pytest.fixture(scope="session")
 def chromium():
     """The path of a Chromium; without one the test skips, or fails if WMLIB_REQUIRE_BROWSER is set."""
-    return required_chromium()
+    if found := find_chromium():
+        return found
+    pytest.fail(NO_CHROMIUM) if os.environ.get("WMLIB_REQUIRE_BROWSER") else pytest.skip(
+        NO_CHROMIUM
+    )
 
 
 @pytest.fixture(scope="session")
@@ -105,15 +109,6 @@ def page(chromium, jupyterlab):
     """A page of headless Chromium with notebook 00 open."""
     with browse(chromium, jupyterlab[0]) as page:
         yield page
-
-
-def required_chromium():
-    """What the fixture `chromium` gives, for those that are no fixture."""
-    if found := find_chromium():
-        return found
-    pytest.fail(NO_CHROMIUM) if os.environ.get("WMLIB_REQUIRE_BROWSER") else pytest.skip(
-        NO_CHROMIUM
-    )
 
 
 def find_chromium():
@@ -159,22 +154,6 @@ def browse(chromium, address, name=FIRST):
         wait_for_kernel(page, name)
         yield page
         browser.close()
-
-
-@contextmanager
-def shown(*sources: str, lab: tuple[str, Path] | None = None):
-    """A page of headless Chromium with a notebook of these cells, run: in a JupyterLab of its own or in `lab`."""
-    chromium = required_chromium()
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
-    with ExitStack() as stack:
-        home = stack.enter_context(tempfile.TemporaryDirectory())
-        address, study = lab or stack.enter_context(serve(Path(home)))
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), study / CELLS)
-        page = stack.enter_context(browse(chromium, address, CELLS))
-        run_all(page)
-        if found := troubles(page):
-            pytest.fail("\n".join(found))
-        yield page
 
 
 def environment(home):
@@ -267,3 +246,19 @@ def faults(page):
     )  # as wide as a formula in other fonts
     page.wait_for_function(SETTLED)
     return troubles(page) + page.evaluate(FAULTS)
+
+
+@contextmanager
+def shown(*sources: str, lab: tuple[str, Path] | None = None):
+    """A page of headless Chromium with a notebook of these cells, run: in a JupyterLab of its own or in `lab`."""
+    chromium = find_chromium() or sys.exit(NO_CHROMIUM)
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    with ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        address, study = lab or stack.enter_context(serve(Path(home)))
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), study / NOTEBOOK)
+        page = stack.enter_context(browse(chromium, address, NOTEBOOK))
+        run_all(page)
+        if found := troubles(page):
+            sys.exit("\n".join(found))
+        yield page

@@ -177,12 +177,13 @@ def test_a_bench_runs_to_its_end_and_returns_what_its_result_holds(
 
 
 def test_all_figures_are_drawn(small, tmp_path):
-    readme = shutil.copy(draw.README, tmp_path / "README.md")
-    small(draw, HERE=tmp_path, README=readme, STEPS=24, START=3, CLIP=8)
+    pages = ("README.md", "CONTRIBUTING.md")
+    readme, contributing = (shutil.copy(resolve(page), tmp_path / page) for page in pages)
+    small(draw, HERE=tmp_path, README=readme, CONTRIBUTING=contributing, STEPS=24, START=3, CLIP=8)
     draw.main()
-    drawn = {path.name for path in tmp_path.iterdir()} - {"README.md"}
+    drawn = {path.name for path in tmp_path.iterdir()} - {*pages}
     assert drawn == {path.name for path in resolve("figures").glob("*.*")} - {"draw.py"}
-    assert readme.read_text() == draw.resolve("README.md").read_text()
+    assert readme.read_text() == resolve("README.md").read_text()
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def test_a_plan_can_be_resumed_anywhere_and_each_stage_finds_what_it_needs(tmp_p
         ("two", "evolve"), ("run", "collect"), ("run", "evolve"),
     ]  # fmt: skip
     for number, (one, stage) in enumerate(whole):
+        assert stage in stages(one)
         assert plan(open_run(run.folder)) == whole[number:]
         assert not is_done(one, stage)
         require(one, stage)
@@ -69,6 +70,26 @@ def test_a_stage_that_comes_too_early_names_the_command_and_makes_nothing(tmp_pa
     line = complaint(FileNotFoundError, require, two, "evolve")
     assert line.startswith("evolve needs the whole of collect")
     assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_a_plan_asks_each_part_of_the_run_that_makes_it(tmp_path, nested):
+    """The last run dreams by one more M, so its own training stands on the first one's."""
+    config = replace(nested, evolve=dreaming(TINY, 2).evolve, collect=collecting(0))
+    whole = plan(claim_run(tmp_path / "run", config))
+    assert [(one.folder.name, stage) for one, stage in whole] == [
+        ("one", "collect"), ("two", "collect"), ("one", "train-vae"), ("one", "train-mdnrnn"),
+        ("run", "train-mdnrnn"), ("run", "evolve"),
+    ]  # fmt: skip
+
+
+def test_an_episode_that_the_base_lost_is_collected_again(tmp_path):
+    base = finish(begin(tmp_path / "base"))
+    run = follow(base, tmp_path / "run", ("episodes",), collect=collecting(2))
+    do(run, "collect")
+    base.episodes.path(3).unlink()
+    assert not is_done(run, "collect") and plan(run)[0] == (base, "collect")
+    line = complaint(FileNotFoundError, require, run, "train-vae")
+    assert line.startswith("train-vae needs the whole of collect first")
 
 
 def test_half_a_collection_and_half_a_search_are_not_done(tmp_path):
@@ -120,6 +141,15 @@ def test_a_base_that_was_changed_is_refused(tmp_path, part):
     keep(base, part)
     line = complaint(ValueError, require, run, "evolve")
     assert f"{base.folder} was changed since {run.folder} went on from it; restore it" in line
+
+
+def test_a_v_that_was_changed_since_the_bases_agent_drove_is_refused(tmp_path):
+    base = finish(begin(tmp_path / "base"))
+    run = follow(base, tmp_path / "run", ("vae",), collect=collecting(0, 3))
+    require(run, "collect")
+    do(run, "collect")
+    keep(base, "vae")
+    assert "was changed since" in complaint(ValueError, require, run, "train-mdnrnn")
 
 
 def test_a_base_that_is_still_being_made_is_not_taken_for_a_changed_one(tmp_path):

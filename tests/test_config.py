@@ -113,6 +113,14 @@ def dreaming():
 
 
 CONTRADICTIONS = {
+    "first_steps lies between 1 and max_steps: got first_steps=301": lambda: replace(
+        QUICK.evolve, first_steps=301, growth=3
+    ),
+    "patience is 1 step or more": lambda: replace(QUICK.evolve, patience=0),
+    "drives 40 hard tracks, hard=32": lambda: replace(QUICK.evolve, finish_from=5, tracks=80),
+    "V's z_size, batch_size and steps are at least 1": lambda: replace(QUICK.vae, steps=0),
+    "M's sizes and its steps are at least 1": lambda: replace(QUICK.mdnrnn, steps=0),
+    "evaluation takes 1 episode or more, got 0": lambda: replace(QUICK.evaluate, episodes=0),
     "a finish needs sigma_end, the real world": lambda: replace(QUICK.evolve, finish_from=10),
     "a finish needs sigma_end": lambda: replace(
         QUICK.evolve, finish_from=5, sigma_end=None, decay=None

@@ -161,7 +161,7 @@ def test_each_first_z_keeps_its_own_memory():
 
 
 def test_a_memory_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"first_state must be h and c of shape \(5, 6\)"):
+    with pytest.raises(ValueError, match=r"M's state must be h and c of shape \(5, 6\)"):
         dream(first_state=(torch.zeros(4, 6), torch.zeros(5, 6)))
 
 

@@ -92,14 +92,17 @@ def test_a_dreamer_begins_with_its_own_memory_of_the_place():
 
 
 def test_dreamers_of_unlike_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"all dreamers have as many units, got \[6, 8\]"):
+    with pytest.raises(
+        ValueError, match=r"all dreamers must have the same number of units, got \[6, 8\]"
+    ):
         dream(2, [*dreamers(1), *dreamers(1, hidden_size=6)])
     with pytest.raises(ValueError, match="V has 4 latents, M 5 and first_z 4"):
         dream(2, [MDNRNN(5, 3, 8, 2)])
 
 
-def test_dropout_hides_a_share_of_h_from_what_m_says_and_from_nothing_else():
-    env, actions = dream(3, dropout=0.5), scripted(3)
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_dropout_hides_a_share_of_h_from_what_m_says_and_from_nothing_else(dropout):
+    env, actions = dream(3, dropout=dropout), scripted(3)
     z, _ = run(env, [5, 6, 7], actions)
     parts = [torch.from_numpy(part).transpose(0, 1) for part in (z[:-1], actions)]
     with torch.no_grad():
@@ -110,7 +113,9 @@ def test_dropout_hides_a_share_of_h_from_what_m_says_and_from_nothing_else():
             rng.integers(5)
             for t in range(6):
                 uniform, normal = rng.random(4, np.float32), rng.standard_normal(4, np.float32)
-                keep = torch.from_numpy(rng.random(6, np.float32) >= 0.5) / 0.5
+                keep = torch.ones(6)
+                if dropout:  # no noise is spent where there is none
+                    keep = torch.from_numpy(rng.random(6, np.float32) >= dropout) / (1 - dropout)
                 mixture = env.mdnrnn.mixture((h[i, t] * keep)[None, None])
                 noise = (torch.from_numpy(part)[None, None] for part in (uniform, normal))
                 np.testing.assert_allclose(z[t + 1, i], place_noise(mixture, *noise)[0, 0], **CLOSE)

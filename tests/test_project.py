@@ -14,6 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from figures import draw
+
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(PYPROJECT)["project"]
@@ -179,11 +181,16 @@ def test_contributing_maps_every_module():
         .partition("<!-- map -->")[2]
         .partition("<!-- /map -->")[0]
     )
-    listed = re.findall(r"^\| `(\S+)` \| \S", table, re.MULTILINE)
+    listed = re.findall(r"^\| `(\S+)` \| \d+ \| \S", table, re.MULTILINE)
     there = {
         str(path.relative_to(ROOT / "wmlib")) for path in SOURCES if "exercises" not in path.parts
     }
     assert sorted(listed) == sorted(there | {"exercises/"})
+
+
+def test_contributings_map_prints_the_lines_of_each_room():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert draw.room_lines(text) == text, "lines have changed: make map counts them anew"
 
 
 def test_a_line_holds_one_thought():

@@ -10,7 +10,7 @@ from tests.tiny import TINY
 from wmlib import presets
 from wmlib.chain import plan
 from wmlib.checkpoint import write_json
-from wmlib.config import OutcomeConfig
+from wmlib.config import ControllerConfig, OutcomeConfig
 from wmlib.config_json import to_dict
 from wmlib.run import claim_run, load_config, open_run
 
@@ -157,7 +157,7 @@ def test_a_round_that_keeps_a_v_and_brings_latents_of_another_is_refused(tmp_pat
     for ask in (lambda: run.latents, run.bind_latents, run.latent_paths):
         line = complaint(ValueError, ask)
         assert f"{run.folder / 'latents'} belongs to another V than the one in" in line
-        assert f"in {base.folder / 'vae'}; delete latents" in line
+        assert f"in {base.folder / 'vae'}; delete all but config.json, episodes and vae" in line
         assert f"then run {run.command('train-mdnrnn')} again" in line
     assert sorted(tmp_path.rglob("*")) == there
 
@@ -253,3 +253,25 @@ def test_a_run_with_its_first_round_within_loads_and_goes_on(tmp_path):
     assert plan(run)[0] == (run.base, "collect") and plan(run)[-1] == (run, "evolve")
     finish(run.base)
     assert {one for one, _ in plan(run)} == {run}
+
+
+def test_an_outcome_that_was_learnt_on_another_m_is_refused(tmp_path):
+    run = finish(begin(tmp_path / "run", replace(TINY, mdnrnn=replace(TINY.mdnrnn, outcome=AFTER))))
+    for part in run.outcomes:
+        meta = run.part(part) / "meta.json"
+        write_json(meta, {"mdnrnn_sha256": "another"})
+    line = complaint(ValueError, run.check_memory)
+    assert "outcome was trained on another M" in line and run.command("train-mdnrnn") in line
+
+
+def test_a_run_that_no_preset_made_goes_on_without_one(tmp_path):
+    own = begin(tmp_path / "z alone 0", replace(TINY, preset="my own"))
+    assert own.command("evolve") == f"python -m wmlib evolve --run '{own.folder}'"
+
+
+def test_a_search_that_begins_at_the_bases_c_has_that_c(tmp_path):
+    base = finish(begin(tmp_path / "base"))
+    scrambled = ControllerConfig(reads="h z")
+    begins = replace(TINY.evolve, start="base")
+    with pytest.raises(ValueError, match="reads or is built otherwise.*begin at zero"):
+        follow(base, tmp_path / "run", ("vae", "mdnrnn"), controller=scrambled, evolve=begins)

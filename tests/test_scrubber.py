@@ -20,6 +20,9 @@ from wmlib.vae import to_float, to_uint8
 from wmlib.widgets import Scrubber
 
 PICTURE = 64 * 64 * 3
+ACTIVE_CELL = "() => jupyterapp.shell.currentWidget.content.activeCellIndex"
+QUESTION = {"view": 0.5, "t": 70, "latent": 6, "temperature": 1.0, "draw": 0}
+
 SETUP = """
 from wmlib.agent import Agent
 from wmlib.config import resolve
@@ -31,8 +34,6 @@ episode = load_episode(resolve("data/episodes/000003.npz"))
 """
 SCRUBBER = "Scrubber(agent, episode)"
 PAINTED = "count => document.querySelectorAll('.wm-density canvas[aria-label]').length === count"
-ACTIVE_CELL = "() => jupyterapp.shell.currentWidget.content.activeCellIndex"
-QUESTION = {"view": 0.5, "t": 70, "latent": 6, "temperature": 1.0, "draw": 0}
 
 
 @pytest.fixture(scope="module")

@@ -22,26 +22,23 @@ from wmlib.rollout import record, rollout
 from wmlib.vae import VAE, to_float, to_uint8
 from wmlib.widgets import DreamPlayer, LatentExplorer, Player, Sliders, live
 
-NOTHING = np.zeros(3, np.float32)
-EXPLORER_SETUP = """
-import ipywidgets
+SETUP = """
 import matplotlib.pyplot as plt
-import torch
 from wmlib import plots
 from wmlib.agent import Agent
 from wmlib.config import resolve
 from wmlib.data import load_episode
-from wmlib.train import encode_frames
-from wmlib.vae import to_uint8
 from wmlib.widgets import LatentExplorer
 
 vae = Agent.load("data/pretrained/car_racing").vae
 frames = load_episode(resolve("data/episodes/000000.npz")).obs[50::10]
 """
-EXPLORER = """
+OURS = """
 explorer = LatentExplorer(vae, frames, plots.picture(plt.figure(), "an empty picture"))
 explorer
 """
+
+NOTHING = np.zeros(3, np.float32)
 PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 64, 64).data)"
 ENDS_PAINTED = """count => {
     const ends = Array.from(document.querySelectorAll(".wm-latent canvas"));
@@ -408,14 +405,14 @@ def test_two_fingers_press_two_buttons_for_as_long_as_they_stay(page):
     touch("touchEnd")
     page.wait_for_function("() => window.pressed === ''")
     assert (
-        page.locator(".wm-player").get_attribute("data-mode") == "driving" and troubles(page) == []
+        page.locator(".wm-player").get_attribute("data-mode") == "playing" and troubles(page) == []
     )
 
 
 @pytest.fixture
 def explorers(jupyterlab):
     """A page of headless Chromium with two explorers, painted to the sliders' ends."""
-    with shown(EXPLORER_SETUP, EXPLORER, EXPLORER, lab=jupyterlab) as page:
+    with shown(SETUP, OURS, OURS, lab=jupyterlab) as page:
         page.wait_for_function(ENDS_PAINTED, arg=32)
         yield page
 

@@ -18,7 +18,7 @@ from wmlib.data import EncodedEpisode, Episode, EpisodeStore, load_episode
 from wmlib.envs.car_racing import CAR_RACING
 from wmlib.rollout import record
 from wmlib.run import Run, claim_run
-from wmlib.world import Starts, draw_starts, kept_starts, open_world
+from wmlib.world import Starts, draw_starts, open_world, run_starts
 
 FIRST_Z = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 
@@ -195,11 +195,11 @@ def keep(made, part, seed):
 
 
 def test_the_places_where_dreams_begin_are_drawn_once_and_then_read(asleep, monkeypatch):
-    first = kept_starts(asleep)
+    first = run_starts(asleep)
     assert first.z.shape == (7, 4) and [h.shape for h, _ in first.states] == [(7, 16)] * 2
     monkeypatch.setattr(world, "draw_starts", None)
     monkeypatch.setattr(world, "load_episode", None)
-    again = kept_starts(asleep)
+    again = run_starts(asleep)
     assert torch.equal(first.z, again.z)
     for one, other in zip(first.states, again.states, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -207,18 +207,18 @@ def test_the_places_where_dreams_begin_are_drawn_once_and_then_read(asleep, monk
 
 @pytest.mark.parametrize("part", ["mdnrnn", "mdnrnn_1", "vae"])
 def test_places_of_other_weights_are_refused(asleep, part):
-    kept_starts(asleep)
+    run_starts(asleep)
     keep(asleep, part, seed=77)
     with pytest.raises(ValueError, match="starts was made for other weights .*; delete it"):
-        kept_starts(asleep)
+        run_starts(asleep)
 
 
 def test_damaged_places_are_refused(asleep):
-    kept_starts(asleep)
+    run_starts(asleep)
     path = asleep.part("starts") / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ValueError, match="starts/weights.safetensors is truncated"):
-        kept_starts(asleep)
+        run_starts(asleep)
 
 
 def test_a_kept_m_dreams_from_the_runs_own_episodes_too(asleep, tmp_path_factory, monkeypatch):
@@ -244,5 +244,5 @@ def test_a_kept_m_dreams_from_the_runs_own_episodes_too(asleep, tmp_path_factory
     assert [path.parent for path in paths] == [run.folder / "latents"] * 2
     codes = [load_episode(path, EncodedEpisode) for path in paths]
     width = [np.exp(code.logvar[0] / 2) for code in codes]
-    away = kept_starts(run).z.numpy() - np.stack([code.mu[0] for code in codes])
+    away = run_starts(run).z.numpy() - np.stack([code.mu[0] for code in codes])
     assert (abs(away) < 5 * np.stack(width)).all()

@@ -32,25 +32,31 @@ def is_done(run: Run, stage: str) -> bool:
 
 def needs(run: Run, stage: str) -> list[Job]:
     """What a stage stands on: stages of this run, or of those that it goes on from."""
-    settings = run.config.evolve
-    asks_agent = settings.start == "base"
+    config = run.config
     collected = [(run.collector, "collect")]
     seeing = [(run.owner("vae"), "train-vae")]
+    if stage == "collect":
+        kept = run.kept_from("episodes")
+        needed = [(kept.collector, "collect")] if kept else []
+        return needed + (_agent(run) if config.collect.agent_episodes else [])
     if stage == "train-vae":
         return collected
     if stage == "train-mdnrnn":
-        remembering = run.owner("mdnrnn")
-        return collected + seeing + ([(remembering, stage)] if remembering != run else [])
-    if stage == "collect":
-        kept = run.kept_from("episodes")
-        needed = [(kept.collector, stage)] if kept else []
-        asks_agent = run.config.collect.agent_episodes > 0
-    else:
-        needed = (collected if settings.world == "dream" else []) + seeing
-        for part in run.memories + run.outcomes:
-            needed.append((run.owner(part), "train-mdnrnn"))
-    base = run.base if asks_agent else None
-    return needed + ([(base, "evolve")] if base else [])
+        owner = run.owner("mdnrnn")
+        return collected + seeing + ([(owner, "train-mdnrnn")] if owner != run else [])
+    remembering = [(run.owner(part), "train-mdnrnn") for part in run.memories + run.outcomes]
+    return [
+        *(collected if config.evolve.world == "dream" else []),
+        *seeing,
+        *remembering,
+        *(_agent(run) if config.evolve.start == "base" else []),
+    ]
+
+
+def _agent(run: Run) -> list[Job]:
+    """The base's agent, whole."""
+    base = run.base
+    return [(base, "evolve")] if base else []
 
 
 def require(run: Run, stage: str) -> None:

@@ -235,7 +235,7 @@ def run_watch(folder: Path, seed: int) -> dict:
     result: dict = {"seed": seed, "return": float(total)}
     if not window:
         path = WATCH_FOLDER / f"watch_{folder.name}_{seed}.mp4"
-        write_mp4(path, frames)
+        write_mp4(path, frames, agent.task.fps)
         print(f"no display here: the drive is in {path}")
         result["video"] = str(path)
     print(f"return {total:.1f} on track {seed}")

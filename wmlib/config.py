@@ -66,9 +66,11 @@ class VAEConfig:
     batch_size: int
     learning_rate: float
     steps: int
-    learning_rate_end: float | None = (
-        None  # reached evenly at the last step; None keeps learning_rate
-    )
+    learning_rate_end: float | None = None  # the rate falls evenly towards it; None: it stays
+
+    def __post_init__(self):
+        least = min(self.z_size, self.batch_size, self.steps)
+        _check(least >= 1, f"V's z_size, batch_size and steps are at least 1: {self}")
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,7 @@ class OutcomeConfig:
 
     trained: str = "with"  # "with" M; or "after" it, from its finished memory, M untouched
     units: int = 64  # hidden units between h and the two outputs; 0 for a linear layer
-    end_weight: float = (
-        10.0  # an episode ends once, so its end counts more (paper's code, Take Cover)
-    )
+    end_weight: float = 10.0  # an end counts so many times (paper's code, Take Cover); see DreamEnv
     learning_rate: float = 1e-3  # of a training after M, down to 0
     steps: int = 2_000  # of a training after M, on batches as M's
 
@@ -101,19 +101,19 @@ class MDNRNNConfig:
     gradient_clip: float  # largest absolute value of a gradient's entry
     steps: int
     outcome: OutcomeConfig | None = None  # None: M predicts the next z alone
-    learning_rate_end: float | None = (
-        None  # reached evenly at the last step; None keeps learning_rate
-    )
+    learning_rate_end: float | None = None  # the rate falls evenly towards it; None: it stays
     look_ahead: int | None = None  # steps to a further z that M predicts while it trains; or None
 
     def __post_init__(self):
         fits = self.look_ahead is None or 2 <= self.look_ahead <= self.sequence_length
         _check(fits, f"look_ahead is at least 2 and within sequence_length, got {self.look_ahead}")
+        sizes = self.hidden_size, self.num_mixtures, self.batch_size, self.steps
+        _check(min(sizes) >= 1, f"M's sizes and its steps are at least 1: {self}")
 
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """C. In the game M reads the same code of a frame as C does; it is trained on draws."""
+    """C. In the game M reads the same code of a frame as C does, though M was trained on draws."""
 
     reads: str = "z h"  # the parts of C's input in their order, out of INPUTS
     hidden_size: int = 0  # tanh units between input and action; 0 for one linear layer
@@ -140,7 +140,7 @@ class DreamConfig:
 
     temperature: float = 1.0
     begin: str = "first"  # at stored episodes' "first" frames; or at random "moments" of them
-    starts: int = 1_000  # the number of places to begin, one of each episode in turn
+    starts: int = 1_000  # places to begin; of first frames there is one an episode at most
     dreamers: int = 0  # further Ms, trained to dream in place of the agent's own; 0: that dreams
     dropout: float = 0.0  # the share of h that M's outputs don't see, another at each dreamt step
 
@@ -186,20 +186,31 @@ class EvolveConfig:
         grows = (first is None) == (growth is None) and (growth is None or growth >= 1)
         found = f"got first_steps={first}, growth={growth}"
         _check(grows, f"first_steps and growth go together: {found}")
+        inside = first is None or 1 <= first <= self.max_steps
+        _check(inside, f"first_steps lies between 1 and max_steps: {found}")
+        patient = self.patience is None or self.patience >= 1
+        _check(patient, f"patience is 1 step or more, or None, got {self.patience}")
         rungs = min(self.halving, default=1) >= 1
         _check(rungs, f"each rung of halving has 1 track or more, got {self.halving}")
         driven = min(self.tracks, self.generations, self.max_steps)
         selected = min(self.select_every, self.select_tracks)
         enough = self.popsize >= 2 and driven >= 1 and selected >= 1
         _check(enough, f"popsize is at least 2, every other number at least 1: {self}")
-        inside = end and self.world == "real" and 0 < (self.finish_from or 0) < self.generations
-        fits = self.finish_from is None or bool(inside)
-        _check(fits, f"a finish needs sigma_end, the real world and an end: {self}")
+        self._check_finish()
         positive = self.sigma0 > 0 and (end is None or end > 0)
         _check(positive, f"step sizes are positive: {self}")
         _check(self.world in ("real", "dream"), f"no world {self.world!r}; choose real or dream")
         _check(self.start in ("zero", "base"), f"no start {self.start!r}; choose zero or base")
         _check(0 < self.hard <= self.scouted, f"hard tracks are some of those scouted: {self}")
+
+    def _check_finish(self) -> None:
+        if self.finish_from is None:
+            return
+        fits = self.sigma_end and self.world == "real" and 0 < self.finish_from < self.generations
+        _check(bool(fits), f"a finish needs sigma_end, the real world and an end: {self}")
+        needed = (self.tracks + sum(self.halving)) // 2
+        enough = needed <= self.hard
+        _check(enough, f"a generation of the finish drives {needed} hard tracks, hard={self.hard}")
 
 
 @dataclass(frozen=True)
@@ -207,6 +218,9 @@ class EvaluateConfig:
     """Scoring of the distribution's mean on tracks that no stage has seen."""
 
     episodes: int
+
+    def __post_init__(self):
+        _check(self.episodes >= 1, f"evaluation takes 1 episode or more, got {self.episodes}")
 
 
 @dataclass(frozen=True)

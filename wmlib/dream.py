@@ -25,9 +25,10 @@ class DreamEnv(gym.vector.VectorEnv):
     The same contract as the real vectors: autoreset DISABLED, a finished dream ignores its action,
     repeats its z and pays 0 until `options["reset_mask"]` resets it; it is truncated at `max_steps`.
     Where M predicts the outcome, a step pays the reward that M expects, and a dream terminates when
-    M's logit of the end passes 0; else it pays 0. (Ends weigh ten times in training, so that 0
-    stands for a chance of 1 in 11.) A dream and its noise belong to its own seed, whoever dreams
-    beside it.
+    M's logit of the end passes 0; else it pays 0. (An end weighs `end_weight` times in training: at
+    10, 0 stands for a chance of 1 in 11. Steps that end an episode don't teach the reward, so a
+    dreamt end costs what it costs to be over.) A dream and its noise belong to its own seed, whoever
+    dreams beside it.
 
     `state` is the agent's M's (h, c), each (B, H): what C reads. Without `dreamers` that M dreams
     too. With them each dream is dreamt by one of those, for its whole length, while the agent's M
@@ -37,7 +38,6 @@ class DreamEnv(gym.vector.VectorEnv):
     metadata = {
         "autoreset_mode": AutoresetMode.DISABLED,
         "render_modes": ["rgb_array"],
-        "render_fps": 50,
     }
 
     def __init__(
@@ -79,6 +79,7 @@ class DreamEnv(gym.vector.VectorEnv):
         self.num_envs = num_envs
         self.max_steps = max_steps or task.max_steps
         self.render_mode = "rgb_array"
+        self.metadata = {**self.metadata, "render_fps": task.fps}
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (Z,), np.float32)
         self.single_action_space = task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -109,8 +110,8 @@ class DreamEnv(gym.vector.VectorEnv):
         """Begin dreams, everywhere or where `options["reset_mask"]` (B,) is True: z (B, Z), info.
 
         seed: one for each dream, or one number from which dream i takes seed + i; without one a
-        dream's noise goes on. options["start"] (B,): at which of the N places each begins. That, and
-        by which dreamer it is dreamt, is drawn by each dream's own noise if it isn't given.
+        dream's noise goes on. Each dream's noise draws where it begins and by whom it is dreamt;
+        options["start"] (B,) names the places to begin, of the N, instead.
         """
         mask, seeds = reset_places(self.num_envs, seed, options)
         start = np.zeros(self.num_envs, int)
@@ -233,7 +234,7 @@ def _check_sizes(vae: VAE, mdnrnns: list[MDNRNN], first_z: Tensor, task: Task) -
             raise ValueError(f"M reads actions of {read} entries, {wanted}")
     units = {mdnrnn.hidden_size for mdnrnn in mdnrnns[1:]}
     if len(units) > 1:
-        raise ValueError(f"all dreamers have as many units, got {sorted(units)}")
+        raise ValueError(f"all dreamers must have the same number of units, got {sorted(units)}")
 
 
 def _checked_state(mdnrnn: MDNRNN, state: State | None, N: int) -> State:
@@ -241,7 +242,7 @@ def _checked_state(mdnrnn: MDNRNN, state: State | None, N: int) -> State:
     expected = (N, mdnrnn.hidden_size)
     if h.shape != expected or c.shape != expected:
         found = [tuple(h.shape), tuple(c.shape)]
-        raise ValueError(f"first_state must be h and c of shape {expected}, got {found}")
+        raise ValueError(f"M's state must be h and c of shape {expected}, got {found}")
     return h, c
 
 

@@ -26,7 +26,7 @@ from wmlib.config_json import to_dict
 from wmlib.run import Run
 from wmlib.scoring import score_candidates, score_mean
 from wmlib.train import encode_episodes
-from wmlib.world import kept_starts
+from wmlib.world import run_starts
 
 
 class Search:
@@ -100,8 +100,8 @@ def evolve(run: Run) -> Iterator[tuple[int, dict]]:
     settings = run.config.evolve
     folder = run.part("controller")
     meta = folder / "meta.json"
-    if settings.world == "dream" and run.config.collect.total and run.owner("mdnrnn") != run:
-        for _ in encode_episodes(run):  # where M is kept, nothing has encoded the run's own
+    if settings.world == "dream" and not run.has("starts"):
+        for _ in encode_episodes(run):  # those that no M here was trained on, at which dreams begin
             pass
     _check_inputs(run)
     before = read_json(meta)["duration_s"] if meta.exists() else 0
@@ -277,7 +277,7 @@ def _check_inputs(run: Run) -> None:
     path = run.part("controller") / "inputs.json"
     hashes = run.input_hashes()
     if run.config.evolve.world == "dream":
-        kept_starts(run)
+        run_starts(run)
         hashes["starts"] = run.weights_hash("starts")
     if not path.exists():
         write_json(path, hashes)

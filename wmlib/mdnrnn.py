@@ -164,7 +164,8 @@ def outcome_loss(
     """
     expected, logit = mdnrnn.outcome(h)
     real, end = sequences.mask, sequences.terminated
-    error = (expected - sequences.reward)[real & ~end].square().mean()
+    paid = real & ~end  # (B, T), of which there may be none
+    error = (expected - sequences.reward)[paid].square().sum() / paid.sum().clamp(min=1)
     weight = torch.tensor(end_weight, device=h.device)
     surprise = F.binary_cross_entropy_with_logits(logit[real], end[real].float(), pos_weight=weight)
     parts = {"reward": error.detach(), "terminated": surprise.detach()}

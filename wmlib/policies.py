@@ -92,5 +92,5 @@ def random_policy(config: Config, seed: int) -> Policy:
     """The policy that `config.collect` names; only a network is another one for each seed."""
     if config.collect.policy == "random_network":
         return random_network(seed, config)
-    task = get_task(config.task)
-    return UniformPolicy(task) if config.collect.policy == "uniform" else BrownianPolicy(task)
+    policies: dict[str, type] = {"uniform": UniformPolicy, "brownian": BrownianPolicy}
+    return policies[config.collect.policy](get_task(config.task))

@@ -4,6 +4,7 @@ A round of data, training and search is one configuration in one folder. What it
 base's; all else is its own. A part is a folder with weights or episodes in it.
 """
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from wmlib.checkpoint import read_json, write_json
 from wmlib.config import Config, OutcomeConfig, resolve
 from wmlib.config_json import differences, from_dict, to_dict
 from wmlib.data import EncodedEpisode, EpisodeStore
-from wmlib.presets import get_preset
+from wmlib.presets import PRESETS, get_preset
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,6 @@ class Run:
 
     folder: Path
     config: Config
-
-    # --- the base ---
 
     @property
     def base(self) -> "Run | None":
@@ -64,7 +63,7 @@ class Run:
             return
         path = self.folder / "base.json"
         before = read_json(path) if path.exists() else {}
-        kept = [part for part in self.config.keeps if part != "episodes" and base.has(part)]
+        kept = [part for part in self.config.keeps if part != "episodes"]
         hashes = {part: base.weights_hash(part) for part in sorted({*before, *kept, *used})}
         if any(before.get(part, hashes[part]) != hashes[part] for part in hashes):
             changed = f"{base.folder} was changed since {self.folder} went on from it"
@@ -72,15 +71,14 @@ class Run:
         if before != hashes:
             write_json(path, hashes)
 
-    # --- parts ---
-
     def part(self, name: str) -> Path:
         """The folder of a part: vae, mdnrnn, mdnrnn_1, outcome, controller, ..."""
         return self.owner(name).folder / name
 
     def has(self, part: str) -> bool:
         """Whether a part's weights are there; they come when its training has ended."""
-        return (self.part(part) / "weights.safetensors").exists()
+        folder = self.part(part)
+        return all((folder / name).exists() for name in ("weights.safetensors", "meta.json"))
 
     def weights_hash(self, part: str) -> str:
         """The hash of a part's weights; FileNotFoundError names the command that makes them."""
@@ -94,8 +92,7 @@ class Run:
     @property
     def generations_done(self) -> int:
         """How far the evolution of C has come."""
-        meta = self.part("controller") / "meta.json"
-        return read_json(meta).get("generation", 0) if meta.exists() else 0
+        return self._meta("controller").get("generation", 0)
 
     @property
     def memories(self) -> list[str]:
@@ -120,8 +117,6 @@ class Run:
         if self.config.evolve.world == "dream":
             parts += self.outcomes
         return {part: self.weights_hash(part) for part in parts}
-
-    # --- episodes, as they are and as V sees them ---
 
     @property
     def first_episode(self) -> int:
@@ -181,21 +176,35 @@ class Run:
         return [there.get(path.name, own / path.name) for path in self.episode_paths()]
 
     def check_memory(self, part: str = "mdnrnn") -> None:
-        """ValueError when an M was trained on the codes of another V than the one that is there."""
-        meta = self.part(part) / "meta.json"
-        read = read_json(meta) if meta.exists() else {}
-        trained_on = read.get("vae_sha256")  # an older M doesn't say
+        """ValueError when an M was trained on the codes of another V than the one that is there.
+
+        Or when what is said of its outcome was trained on another M.
+        """
+        trained_on = self._meta(part).get("vae_sha256")  # an older M doesn't say
         if trained_on not in (None, self.weights_hash("vae")):
             raise ValueError(self._belongs_to_another_v(part))
+        outcome = part.replace("mdnrnn", "outcome")
+        learnt_on = self._meta(outcome).get("mdnrnn_sha256") if outcome in self.outcomes else None
+        if learnt_on not in (None, self.weights_hash(part)):
+            folder, owner = self.part(outcome), self.owner(outcome)
+            odd = f"{folder} was trained on another M than the one in {self.part(part)}"
+            raise ValueError(f"{odd}; delete it, then run {owner.command('train-mdnrnn')}")
+
+    def _meta(self, part: str) -> dict:
+        path = self.part(part) / "meta.json"
+        return read_json(path) if path.exists() else {}
 
     def _belongs_to_another_v(self, part: str) -> str:
         odd = f"{self.part(part)} belongs to another V than the one in {self.part('vae')}"
-        remedy = f"delete latents, mdnrnn and controller in {self.folder}"
-        return f"{odd}; {remedy}, then run {self.command('train-mdnrnn')} again"
+        owner = self.owner(part)
+        remedy = f"delete all but config.json, episodes and vae in {owner.folder}"
+        return f"{odd}; {remedy}, then run {owner.command('train-mdnrnn')} again"
 
     def command(self, stage: str) -> str:
-        """What a reader types to run a stage."""
-        return f"python -m wmlib {stage} --preset {self.config.preset} --run {self.folder}"
+        """What a reader types to run a stage; a run that no preset made goes on by its own file."""
+        name = self.config.preset
+        preset = f"--preset {name} " if PRESETS.get(name) == self.config else ""
+        return f"python -m wmlib {stage} {preset}--run {shlex.quote(str(self.folder))}"
 
 
 def load_config(folder: str | Path) -> Config:
@@ -219,7 +228,8 @@ def base_folder(folder: Path, config: Config) -> Path | None:
     """Where the base of a run in `folder` lies: inside it by its preset's name, or at its path."""
     if config.after is None:
         return None
-    return resolve(config.after) if "/" in config.after else folder / config.after
+    is_name = len(Path(config.after).parts) == 1
+    return folder / config.after if is_name else resolve(config.after)
 
 
 def open_run(folder: str | Path) -> Run:
@@ -240,6 +250,14 @@ def claim_run(folder: str | Path, config: Config) -> Run:
     doesn't fit its base; FileNotFoundError when the base is missing. Then nothing is made.
     """
     folder = resolve(folder)
+    for place, wanted in _checked_claims(folder, config):
+        if not (place / "config.json").exists():
+            write_json(place / "config.json", to_dict(wanted))
+    return Run(folder, config)
+
+
+def _checked_claims(folder: Path, config: Config) -> list[tuple[Path, Config]]:
+    """The folders that a run needs, its own first, and what is to be in them."""
     if (folder / "config.json").exists():
         if differing := differences(load_config(folder), config):
             other = f"{folder} was made with another configuration ({'; '.join(differing[:3])})"
@@ -248,17 +266,13 @@ def claim_run(folder: str | Path, config: Config) -> Run:
         raise ValueError(f"{folder} is not empty and holds no run; choose another --run")
     _check_circle(folder, config)
     base = base_folder(folder, config)
-    inside = base is not None and base.parent == folder
-    below = None
-    if base is not None:
-        is_new = inside and not (base / "config.json").exists()
-        below = get_preset(base.name) if is_new else load_config(base)
-        _check_fit(config, below, base)
-    if not (folder / "config.json").exists():
-        write_json(folder / "config.json", to_dict(config))
-    if base is not None and below is not None and inside:
-        claim_run(base, below)
-    return Run(folder, config)
+    if base is None:
+        return [(folder, config)]
+    inside = base.parent == folder
+    is_new = inside and not (base / "config.json").exists()
+    below = get_preset(base.name) if is_new else load_config(base)
+    _check_fit(config, below, base)
+    return [(folder, config)] + (_checked_claims(base, below) if inside else [])
 
 
 def _check_circle(folder: Path, config: Config) -> None:
@@ -278,7 +292,8 @@ def _check_circle(folder: Path, config: Config) -> None:
 def _check_fit(config: Config, base: Config, folder: Path) -> None:
     """ValueError unless what a run keeps of its base is what its own configuration describes."""
     memory = base.mdnrnn
-    if memory and _lies_apart(base) and _lies_apart(config):
+    trained = [outcome.trained for outcome in (_outcome(base), _outcome(config)) if outcome]
+    if memory and "with" not in trained:  # then M's weights hold nothing of reward and end
         memory = replace(memory, outcome=_outcome(config))
     same = {
         "task": config.task == base.task,
@@ -289,6 +304,9 @@ def _check_fit(config: Config, base: Config, folder: Path) -> None:
         if not same.get(part, True):
             odd = f"{part} is kept of the run in {folder}, but configured otherwise than there"
             raise ValueError(f"{odd}; take over its values, or don't keep it")
+    if config.evolve.start == "base" and config.controller != base.controller:
+        odd = f"C begins at the one of the run in {folder}, but reads or is built otherwise"
+        raise ValueError(f"{odd}; take over its controller, or begin at zero")
     goes_on = config.collect.total > 0 or config.evolve.start == "base"
     if goes_on and config.seed == base.seed:
         raise ValueError(f"seed {config.seed} is the base's too, in {folder}; choose another")
@@ -296,9 +314,3 @@ def _check_fit(config: Config, base: Config, folder: Path) -> None:
 
 def _outcome(config: Config) -> OutcomeConfig | None:
     return config.mdnrnn.outcome if config.mdnrnn else None
-
-
-def _lies_apart(config: Config) -> bool:
-    """Whether M's weights hold nothing of reward and end."""
-    outcome = _outcome(config)
-    return outcome is None or outcome.trained == "after"

@@ -18,7 +18,7 @@ from wmlib.fast import has_bf16
 from wmlib.mdnrnn import MDNRNN
 from wmlib.rollout import returns
 from wmlib.run import Run
-from wmlib.world import kept_starts, open_world
+from wmlib.world import open_world, run_starts
 
 
 def score_candidates(
@@ -26,12 +26,12 @@ def score_candidates(
     settings: EvolveConfig,
     candidates: np.ndarray,
     seeds: list[int],
-    noise: int,
+    generation: int,
     rung: int = 0,
 ) -> np.ndarray:
     """The return of each candidate (P, N) on each track, or dream, of `seeds`: (P, tracks).
 
-    noise: the generation, whose noise is its own; rung: of halving, which has noise of its own too.
+    Every generation, and every rung of halving in it, has noise of its own.
     """
     total = len(candidates) * len(seeds)
     pairs = math.ceil(total / CANDIDATE_BLOCK / 2)  # an even number of jobs, for two cores
@@ -39,7 +39,7 @@ def score_candidates(
     later = [rung] if rung else []
     jobs = []
     for index, block in enumerate(blocks):
-        jobs.append((run, settings, block, seeds, (run.config.seed, noise, index, *later)))
+        jobs.append((run, settings, block, seeds, (run.config.seed, generation, index, *later)))
     return np.concatenate(list(parallel.run(score_block, jobs)))
 
 
@@ -72,9 +72,9 @@ def score_block(
     """
     agent, dreamers = _loaded(run, *run.input_hashes().values())
     agent.params = torch.from_numpy(params)
-    kept = replace(settings, max_steps=1)
-    world, policy = _opened(agent, dreamers, kept, len(params) * len(seeds), run)
-    world.max_steps = settings.max_steps  # it may grow with the generations, while a world is kept
+    alike = replace(settings, max_steps=1)  # one world serves every limit, which may grow
+    world, policy = _opened(agent, dreamers, alike, len(params) * len(seeds), run)
+    world.max_steps = settings.max_steps
     policy_seed = int(np.random.SeedSequence(noise).generate_state(1)[0])
     total, steps = returns(world, policy, seeds * len(params), policy_seed)
     left = np.where(world.stalled, settings.max_steps - steps, 0)
@@ -95,5 +95,5 @@ def _opened(
     agent: Agent, dreamers: tuple[MDNRNN, ...], settings: EvolveConfig, num_envs: int, run: Run
 ):
     """A worker's last worlds, kept: a real one takes long to make."""
-    starts = kept_starts(run) if settings.world == "dream" else None
+    starts = run_starts(run) if settings.world == "dream" else None
     return open_world(agent, settings, num_envs, starts, dreamers)

@@ -246,7 +246,7 @@ def _meta(run: Run, device: str, paths: list[Path]) -> dict:
 
 def _kept(folder: Path, module: nn.Module, optimizer, steps: int, loop: Loop, meta: dict) -> Steps:
     """Run a training loop with its history, progress and, at the end, weights kept in `folder`."""
-    if (folder / "weights.safetensors").exists():
+    if all((folder / name).exists() for name in ("weights.safetensors", "meta.json")):
         return
     data_hash = meta["data_sha256"]
     first_step, seconds = checkpoint.load_progress(folder, module, optimizer, data_hash)

@@ -73,7 +73,7 @@ def open_world(
 ) -> tuple[World, Policy]:
     """The world that `settings` names, real or dreamt, and the agent as it drives there.
 
-    starts: where dreams begin, as `kept_starts` gives them. Nothing else knows which world it is.
+    starts: where dreams begin, as `run_starts` gives them. Candidates meet either by one protocol.
     """
     if settings.world == "real":
         make = agent.task.make
@@ -96,8 +96,8 @@ def open_world(
     return dream, DreamPolicy(agent, dream)
 
 
-def kept_starts(run: Run) -> Starts:
-    """Where the dreams of a run begin: drawn once from its encoded episodes, then read.
+def run_starts(run: Run) -> Starts:
+    """Where the dreams of a run begin: drawn once from its encoded episodes and kept, then read.
 
     Raises ValueError when they are damaged, or were drawn for other weights.
     """

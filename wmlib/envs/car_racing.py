@@ -179,5 +179,6 @@ CAR_RACING = register(
         steer=steer,
         landmark=road,
         landmark_name="road",
+        opening=60,  # the camera comes down
     )
 )

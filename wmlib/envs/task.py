@@ -39,7 +39,8 @@ class Task:
     help: str  # the keys, in words
     steer: Callable[[np.ndarray, Collection[str]], np.ndarray]  # action (A,) and buttons to (A,)
     landmark: Callable[[np.ndarray], np.ndarray] | None = None  # frames to pixels (..., 64, 64)
-    landmark_name: str = ""  # what two frames are compared by
+    landmark_name: str = "landmark"  # what it shows
+    opening: int = 0  # steps until a person sees what it is about
 
     @property
     def action_size(self) -> int:

@@ -1,32 +1,33 @@
 // The browser's side of wmlib.widgets.LatentExplorer: it holds the sliders, asks for pictures and paints the answers.
 
-import { bytes, clamp, element, Kernel, number, PICTURE, paint, SIDE, say } from "./common.js";
+import {
+    bytes,
+    clamp,
+    element,
+    isForeign,
+    Kernel,
+    number,
+    PICTURE,
+    paint,
+    SIDE,
+    STEPS,
+    say,
+    split,
+    watch,
+} from "./common.js";
 
 const UNDER_WAY = 2; // questions not yet answered; what is moved meanwhile is asked as one, with the newest values
 const REST = 120; // milliseconds without a question before the pictures at the sliders' ends are asked for
-const STEPS = {
-    ArrowRight: 1,
-    ArrowUp: 1,
-    ArrowLeft: -1,
-    ArrowDown: -1,
-    PageUp: 10,
-    PageDown: -10,
-    Home: -1e6,
-    End: 1e6,
-};
 
+const FIGURE = (name) => `
+    <figure data-picture="${name}">
+        <canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>
+        <figcaption><div></div><div></div></figcaption>
+    </figure>`;
 const PAGE = `
     <div class="wm-widget wm-explorer" role="group" aria-label="latent explorer" data-lm-suppress-shortcuts="true">
         <div class="wm-pictures">
-            ${["frame", "decoded", "change"]
-                .map(
-                    (name) => `
-                <figure data-picture="${name}">
-                    <canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>
-                    <figcaption><div></div><div></div></figcaption>
-                </figure>`,
-                )
-                .join("")}
+            ${["frame", "decoded", "change"].map(FIGURE).join("")}
         </div>
         <div class="wm-bar">
             <label class="wm-frame">frame <input type="range" min="0" step="1" value="0"><output></output></label>
@@ -38,6 +39,9 @@ const PAGE = `
         <div class="wm-latents"></div>
         <div class="wm-legend"></div>
     </div>`;
+const LEGEND = (low, high) => `
+    <b>|</b> is mu of this frame. Grey is no difference. The bar and the nats are the mean KL: how much V uses
+    the latent. The small pictures: that latent at ${low} and at ${high}, all others at mu.`;
 const LATENT = `
     <div class="wm-latent">
         <canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>
@@ -69,38 +73,29 @@ function render({ model, el }) {
     const find = (name) => explorer.querySelector(name);
     el.replaceChildren(explorer);
     const [picker, reset, random, all] = [".wm-frame input", ".wm-reset", ".wm-random", ".wm-all"].map(find);
-    const kernel = new Kernel(model);
+    const kernel = new Kernel(model, hear, UNDER_WAY);
     let frame = 0;
     let moved = {};
     let mu = null;
     let atMu = null; // what V decodes from mu of this frame
     let open = false; // whether all sliders are shown
-    let wanted = true;
     let rest = 0;
     let trouble = "";
 
-    const ask = (moves, ends = false) => kernel.ask({ frame, moves, ends });
-
-    // Ask for what is wanted by now, if it is its turn.
-    function next() {
-        if (!wanted || kernel.underWay >= UNDER_WAY) return;
-        wanted = false;
+    // What V is to decode as things stand.
+    function question() {
         const some = Object.keys(moved).length > 0;
-        ask(atMu && some ? [moved] : some ? [{}, moved] : [{}]);
+        return { frame, moves: atMu && some ? [moved] : some ? [{}, moved] : [{}], ends: false };
     }
 
     function want() {
-        wanted = true;
-        next();
+        kernel.want(question);
         place();
     }
 
     function askEnds() {
-        const shown = latents.slice(0, count());
-        ask(
-            shown.flatMap((latent) => [{ [latent]: -reach }, { [latent]: reach }]),
-            true,
-        );
+        const moves = latents.slice(0, count()).flatMap((latent) => [{ [latent]: -reach }, { [latent]: reach }]);
+        kernel.ask({ frame, moves, ends: true });
     }
 
     function restEnds() {
@@ -125,14 +120,12 @@ function render({ model, el }) {
     }
 
     function hear(answer, buffers) {
-        if (!kernel.answered(answer)) return;
         trouble = answer.trouble ?? "";
         if (!trouble && answer.frame === frame) {
             const [original, decoded] = buffers.map(bytes);
-            const pictures = answer.moves.map((_, index) => decoded.subarray(index * PICTURE, (index + 1) * PICTURE));
+            const pictures = split(decoded, PICTURE);
             answer.ends ? paintEnds(pictures) : paintPictures(answer, original, pictures);
         }
-        next();
         tell();
     }
 
@@ -222,7 +215,7 @@ function render({ model, el }) {
     }
 
     explorer.addEventListener("keydown", (event) => {
-        if (event.ctrlKey || event.metaKey || event.altKey || event.code === "Tab") return;
+        if (isForeign(event)) return;
         event.stopPropagation(); // no switching of cells
         if (event.code === "Escape") event.target.blur();
         if (!(event.code in STEPS) && (event.code !== "Space" || event.target.type === "button")) return;
@@ -251,17 +244,14 @@ function render({ model, el }) {
         list();
         restEnds();
     });
-    find(".wm-legend").innerHTML =
-        `<b>|</b> is mu of this frame. Grey is no difference. The bar and the nats are the mean KL: how much V uses
-        the latent. The small pictures: that latent at ${number(-reach, 0)} and at ${number(reach, 0)}, all others at mu.`;
+    find(".wm-legend").innerHTML = LEGEND(number(-reach, 0), number(reach, 0));
     list();
-    model.on("msg:custom", hear);
-    next();
-    const watch = setInterval(tell, 250);
+    kernel.want(question);
+    const end = watch(explorer, tell);
     return () => {
-        clearInterval(watch);
+        end();
         clearTimeout(rest);
-        model.off("msg:custom", hear);
+        kernel.close();
     };
 }
 

@@ -1,28 +1,28 @@
 // The browser's side of wmlib.widgets.Hunt: it takes clicks and keys and draws what Python tells; the state is there.
 
-import { clamp, floats, Kernel, number, say } from "./common.js";
+import { clamp, element, floats, isForeign, Kernel, say, watch } from "./common.js";
+import { drawField, GREEN, short } from "./field.js";
 import { css, RAMP, relief, turned } from "./relief.js";
 
 const PACE = 800; // milliseconds for each of CMA-ES's generations
 const FADE = 700; // milliseconds until the landscape is uncovered
-const [GREEN, GOLD] = ["#009e73", "#ffd400"];
-const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
-const around = (corners, radius) =>
-    Array.from({ length: corners }, (_, i) =>
-        [Math.sin, Math.cos].map((wave, down) => (down ? -1 : 1) * radius(i) * wave((2 * Math.PI * i) / corners)),
-    );
-const SHAPES = { dot: around(24, () => 6), diamond: around(4, () => 6.5), star: around(10, (i) => (i % 2 ? 6 : 14)) };
+const DARK_GOLD = "#c99700"; // seen on a light ground too
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
 const HINT =
-    "Click or tap, or move the cross-hair with the arrow keys (with Shift five times as far) and press Enter; Esc leaves.";
+    "Click or tap, or move the cross-hair with the arrow keys (with Shift five times as far) and press " +
+    "Enter; Esc leaves.";
 const OVER = "again hides the landscape anew, turned or mirrored";
 
-const short = (value) => number(value, 1).replace(/\.0$/, "");
+const RAINBOW = `linear-gradient(to right, ${RAMP.map((_, i) => css(i / (RAMP.length - 1)))})`;
 const PAGE = `
-    <div class="wm-widget wm-hunt" role="group" aria-label="hunt for the highest point" data-lm-suppress-shortcuts="true">
+    <div class="wm-widget wm-hunt" role="group" aria-label="hunt for the highest point"
+        data-lm-suppress-shortcuts="true">
         <canvas tabindex="0" role="application"></canvas>
         <div class="wm-key">
-            <span class="wm-ramp"><output></output><i style="background: linear-gradient(to right, ${RAMP.map((_, i) => css(i / 7))})"></i><output></output></span>
-            <span>\u25cf you</span><span><b style="color: ${GREEN}">\u25c6</b> CMA-ES</span><span><b style="color: #c99700">\u2605</b> highest point</span>
+            <span class="wm-ramp"><output></output><i style="background: ${RAINBOW}"></i><output></output></span>
+            <span>\u25cf you</span>
+            <span><b style="color: ${GREEN}">\u25c6</b> CMA-ES</span>
+            <span><b style="color: ${DARK_GOLD}">\u2605</b> highest point</span>
         </div>
         <div class="wm-told" role="status"></div>
         <div class="wm-do"><button type="button">show CMA-ES</button><button type="button">again</button></div>
@@ -30,18 +30,15 @@ const PAGE = `
     </div>`;
 
 function render({ model, el }) {
-    el.innerHTML = PAGE;
-    const find = (name) => el.querySelector(name);
-    const hunt = find(".wm-hunt");
-    const canvas = find("canvas");
-    const status = find(".wm-told");
-    const hint = find(".wm-hint");
-    const [show, again] = el.querySelectorAll(".wm-do button");
-    const [least, most] = el.querySelectorAll(".wm-ramp output");
-    const marks = [...el.querySelectorAll(".wm-key > span:not(.wm-ramp)")];
+    const hunt = element(PAGE);
+    el.replaceChildren(hunt);
+    const [canvas, status, hint] = ["canvas", ".wm-told", ".wm-hint"].map((name) => hunt.querySelector(name));
+    const [show, again] = hunt.querySelectorAll(".wm-do button");
+    const [least, most] = hunt.querySelectorAll(".wm-ramp output");
+    const marks = [...hunt.querySelectorAll(".wm-key > span:not(.wm-ramp)")];
     const [xLow, xHigh, yLow, yHigh] = model.get("extent");
     const clicks = model.get("clicks");
-    const kernel = new Kernel(model);
+    const kernel = new Kernel(model, hear);
     let state = model.get("state");
     const pending = []; // clicks not yet answered
     let trouble = "";
@@ -49,7 +46,6 @@ function render({ model, el }) {
     let timer = 0;
     let since = 0; // when the landscape was uncovered
     let picture = null;
-    let ink = "";
     let aim = [0.5, 0.5]; // the cross-hair
     let keys = false; // whether it is seen: when the keys move it
 
@@ -75,7 +71,6 @@ function render({ model, el }) {
     }
 
     function hear(answer) {
-        if (!kernel.answered(answer)) return;
         trouble = answer.trouble ?? "";
         if (answer.ask) pending.shift();
         refresh();
@@ -108,14 +103,8 @@ function render({ model, el }) {
     function tell() {
         const silence = kernel.silence;
         const { rival, asked, line } = state;
-        const best =
-            rival &&
-            Math.max(
-                ...rival
-                    .slice(0, stage)
-                    .flat()
-                    .map(([, , height]) => height),
-            );
+        const found = rival?.slice(0, stage).flat() ?? [];
+        const best = Math.max(...found.map(([, , height]) => height));
         const searching =
             stage === 0
                 ? `${asked.length} of ${clicks} clicks used. Now CMA-ES …`
@@ -148,108 +137,34 @@ function render({ model, el }) {
     }
 
     function draw() {
-        const dense = window.devicePixelRatio || 1;
-        const side = canvas.clientWidth;
-        const brush = canvas.getContext("2d");
-        canvas.width = canvas.height = Math.max(1, Math.round(side * dense));
-        const style = getComputedStyle(hunt);
+        canvas.width = canvas.height = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
         const [low, high] = range();
-        const shown = state.asked.length > 0;
         const seen = uncovered();
         const fade = seen ? clamp((performance.now() - since) / FADE) : 0;
-        ink = style.color;
-        [least.textContent, most.textContent] = shown ? [low, high].map(short) : ["lowest", "highest"];
-        Object.assign(brush, { font: "600 12px sans-serif", lineJoin: "round", globalAlpha: fade });
-        if (seen) brush.drawImage(picture, 0, 0);
-        if (fade < 1 && seen) requestAnimationFrame(draw);
-        brush.scale(dense, dense);
-        const [pen, halo] = fade > 0.5 ? ["white", "black"] : [ink, style.backgroundColor];
-        const spot = (point) => place(point).map((to, up) => side * (up ? 1 - to : to));
-        const highest = (points) => points.reduce((best, point) => (point[2] > best[2] ? point : best));
-
-        function mark(shape, point, fill, alpha = 1) {
-            const [x, y] = spot(point);
-            const size = clamp(side / 420, 0.7, 1);
-            brush.globalAlpha = alpha;
-            brush.beginPath();
-            for (const [right, down] of SHAPES[shape]) brush.lineTo(x + size * right, y + size * down);
-            brush.closePath();
-            rim("black", 4.5);
-            rim("white", 2.5);
-            brush.fillStyle = fill;
-            brush.fill();
-        }
-
-        function rim(colour, width) {
-            [brush.strokeStyle, brush.lineWidth] = [colour, width];
-            brush.stroke();
-        }
-
-        const taken = [...state.asked, ...pending].map(spot).map(([x, y]) => [x - 7, y - 7, 14]); // left, top and width of what is written
-        // Where it covers no dot and no other number.
-        function label(point, away = 11) {
-            const [x, y] = spot(point);
-            const words = short(point[2]);
-            const width = brush.measureText(words).width;
-            const middle = x - width / 2;
-            const places = [
-                [x + away, y - 7],
-                [x - away - width, y - 7],
-                [middle, y - away - 14],
-                [middle, y + away],
-            ];
-            const free = places.find(
-                ([left, top]) =>
-                    left > 2 &&
-                    left + width < side - 2 &&
-                    top > 2 &&
-                    top < side - 16 &&
-                    taken.every(([a, b, w]) => left > a + w + 2 || left + width + 2 < a || Math.abs(top - b) > 13),
-            );
-            if (!free) return;
-            taken.push([...free, width]);
-            [brush.strokeStyle, brush.fillStyle, brush.lineWidth] = [halo, pen, 3];
-            brush.strokeText(words, free[0], free[1] + 11.5);
-            brush.fillText(words, free[0], free[1] + 11.5);
-        }
-
-        const generations = state.rival?.slice(0, stage) ?? [];
-        for (const point of pending) mark("dot", point, style.backgroundColor, 0.6);
-        for (const point of state.asked) mark("dot", point, css(high > low ? (point[2] - low) / (high - low) : 1));
-        generations.forEach((points, i) =>
-            points.forEach((point) => mark("diamond", point, GREEN, seen || i === stage - 1 ? 1 : 0.4)),
-        );
-        brush.globalAlpha = 1;
-        if (seen) mark("star", state.top, GOLD);
-        if (shown) {
-            const best = highest(state.asked);
-            const [x, y] = spot(best);
-            brush.beginPath();
-            brush.arc(x, y, 12, 0, 7);
-            rim(halo, 5);
-            rim(pen, 2);
-            label(best, 17);
-            if (stage > 0) label(highest(generations.flat()), seen ? 17 : 11);
-            else for (const point of [...state.asked].reverse()) if (point !== best) label(point);
-        }
-        if (!keys || !open()) return;
-        const [x, y] = [aim[0] * side, (1 - aim[1]) * side];
-        brush.beginPath();
-        for (const [right, up] of Object.values(STEPS)) {
-            brush.moveTo(x + 5 * right, y - 5 * up);
-            brush.lineTo(x + side * right, y - side * up);
-        }
-        rim(style.getPropertyValue("--blue"), 1.5);
+        const named = state.asked.length > 0 ? [low, high].map(short) : ["lowest", "highest"];
+        [least.textContent, most.textContent] = named;
+        drawField(canvas, {
+            asked: state.asked,
+            pending,
+            generations: state.rival?.slice(0, stage) ?? [],
+            top: seen ? state.top : null,
+            picture: seen ? picture : null,
+            fade,
+            share: (height) => (high > low ? (height - low) / (high - low) : 1),
+            place,
+            aim: keys && open() ? aim : null,
+        });
+        if (seen && fade < 1) requestAnimationFrame(draw);
     }
 
     hunt.addEventListener("keydown", (event) => {
         const { code, target, shiftKey, repeat } = event;
-        if (event.ctrlKey || event.metaKey || event.altKey || code === "Tab") return;
+        if (isForeign(event)) return;
         event.stopPropagation(); // no switching of cells
         const asks = target === canvas && /^(Space|Enter|NumpadEnter)$/.test(code);
         if (code === "Escape") target.blur();
-        else if (code in STEPS && target === canvas) {
-            aim = aim.map((at, i) => clamp(at + STEPS[code][i] * (shiftKey ? 0.1 : 0.02)));
+        else if (code in ARROWS && target === canvas) {
+            aim = aim.map((at, i) => clamp(at + ARROWS[code][i] * (shiftKey ? 0.1 : 0.02)));
             keys = true;
             refresh();
         } else if (asks && !repeat && !shiftKey) ask();
@@ -266,31 +181,21 @@ function render({ model, el }) {
             keys = canvas.matches(":focus-visible");
             refresh();
         });
-    [
-        [show, { reveal: true }],
-        [again, { again: true }],
-    ].forEach(([button, content]) =>
-        button.addEventListener("click", () => {
-            kernel.ask(content);
-            canvas.focus({ preventScroll: true }); // a disabled button would lose it
-        }),
-    );
-    const size = new ResizeObserver(draw);
-    size.observe(canvas);
+    function order(content) {
+        kernel.ask(content);
+        canvas.focus({ preventScroll: true }); // a disabled button would lose it
+    }
+    show.addEventListener("click", () => order({ reveal: true }));
+    again.addEventListener("click", () => order({ again: true }));
     model.on("change:state", take);
-    model.on("msg:custom", hear);
     if (state.rival) stage = state.rival.length + 1;
     refresh();
-    const watch = setInterval(() => {
-        tell();
-        if (ink !== getComputedStyle(hunt).color) draw(); // another theme
-    }, 250);
+    const end = watch(canvas, tell, draw);
     return () => {
-        clearInterval(watch);
+        end();
         clearTimeout(timer);
-        size.disconnect();
         model.off("change:state", take);
-        model.off("msg:custom", hear);
+        kernel.close();
     };
 }
 

@@ -10,10 +10,11 @@ from wmlib.plots import Picture
 
 FOLDER = Path(__file__).parent
 IMPORT = re.compile(r'^import [^;]* from "\./(\w+)\.js";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 
 
 def script(name: str) -> str:
-    """A widget's script behind all that it imports: anywidget takes one module."""
+    """A widget's script behind all that it imports, as one module, which is what anywidget takes."""
     texts: dict[str, str] = {}
 
     def gather(module: str) -> None:
@@ -21,11 +22,10 @@ def script(name: str) -> str:
         for other in IMPORT.findall(text):
             if other not in texts:
                 gather(other)
-        texts[module] = IMPORT.sub("", text)
+        texts[module] = EXPORT.sub("", IMPORT.sub("", text))
 
     gather(name)
-    own = texts.pop(name)
-    return "".join(text.replace("export ", "") for text in texts.values()) + own
+    return "\n".join(texts.values())
 
 
 def style(name: str) -> str:

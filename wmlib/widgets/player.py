@@ -16,7 +16,7 @@ from wmlib.envs.task import Task
 from wmlib.envs.vector import VectorEnv
 from wmlib.plots import Picture
 from wmlib.vae import to_float
-from wmlib.widgets.live import Posted, script, style
+from wmlib.widgets.live import FOLDER, Posted, script
 
 
 class Player(Posted, anywidget.AnyWidget):
@@ -27,7 +27,7 @@ class Player(Posted, anywidget.AnyWidget):
     """
 
     _esm = script("player")
-    _css = style("player")
+    _css = FOLDER / "player.css"  # a look of its own: as a game has
     label = traitlets.Unicode().tag(sync=True)
     captions = traitlets.List([""]).tag(sync=True)  # of what is shown side by side
     dream = traitlets.Bool(False).tag(sync=True)
@@ -45,8 +45,9 @@ class Player(Posted, anywidget.AnyWidget):
         where no kernel runs; keep: a log of finished episodes.
         """
         about = {name: getattr(task, name) for name in ("fps", "noun", "verb", "help")}
-        about |= {"buttons": [asdict(button) for button in task.buttons]}
-        super().__init__(label=poster.alt, controls=about | {"landmark": task.landmark_name})
+        about["buttons"] = [asdict(button) for button in task.buttons]
+        about["landmark"] = task.landmark_name if task.landmark else ""
+        super().__init__(label=poster.alt, controls=about)
         self.task = task
         self.env = env
         self.seeds = list(seeds)
@@ -120,15 +121,13 @@ class Player(Posted, anywidget.AnyWidget):
 class DreamPlayer(Player):
     """The reader plays inside M's dream; beside it the real game goes under the same actions, as a ghost.
 
-    Both begin at the same moment, a second into an episode of C's. They have parted where the
-    landmark's overlap (`Task.overlap`) falls below PARTED and stays there; a task without a landmark
-    can't say. To wake is to dream on from the ghost's present, with M's memory of what the ghost has
-    seen.
+    Both begin at the same moment, after the opening of an episode of C's. They have parted where the
+    landmark's overlap (`Task.overlap`) falls below PARTED and stays there; without a landmark nobody
+    can say. To wake is to dream on from the ghost's present, with M's memory of what the ghost saw.
     """
 
     PARTED = 0.77  # half-way between V's own overlap and chance (python -m bench horizon)
     STAYS = 10  # steps
-    FIRST = 60  # steps of C's before the reader's
 
     def __init__(self, agent: Agent, ghost: VectorEnv, seeds: Collection[int], poster: Picture):
         """agent: with an M; ghost: a vector of one, of its task, real; seeds and poster: as above."""
@@ -141,17 +140,17 @@ class DreamPlayer(Player):
         self.imagined = DreamEnv(agent.vae, agent.mdnrnn, nowhere, task=agent.task)
         self.policy = DreamPolicy(agent, self.imagined)
         super().__init__(self.imagined, agent.task, seeds, poster)
-        self.captions = ["your dream", "the real track, the same actions"]
+        self.captions = ["your dream", "the real game, the same actions"]
         self.dream = True
 
     def begin(self) -> None:
-        """C plays the ghost for a second, until the camera has come down; there the dream begins."""
+        """C plays the ghost through the opening; there the dream begins."""
         self.seen, _ = self.ghost.reset(seed=[self.seed])
         state = self.agent.initial_state(1, self.seed)
-        for _ in range(self.FIRST):
+        for _ in range(self.task.opening):
             action, state = self.agent.act(self.seen, state)
             self.seen, *_ = self.ghost.step(action)
-        self.action = action[0]
+            self.action = action[0]
         self.memory = (state.h, state.c)
         self.paid = 0.0
         self.gone = False  # whether the ghost's episode is over
@@ -181,14 +180,15 @@ class DreamPlayer(Player):
         self.gone = bool(terminated[0] or truncated[0])
         self.since += 1
         self.overlap = self.compare()
-        self.low = self.low + 1 if self.overlap < self.PARTED else 0
+        apart = self.overlap is not None and self.overlap < self.PARTED
+        self.low = self.low + 1 if apart else 0
         if self.low == self.STAYS and self.parted is None:
             self.parted = self.since - self.STAYS + 1
 
-    def compare(self) -> float:
-        """How far dream and ghost show the landmark in the same place; 1 without a landmark."""
+    def compare(self) -> float | None:
+        """How far dream and ghost show the landmark in the same place; None without a landmark."""
         if self.task.landmark is None:
-            return 1.0
+            return None
         return float(self.task.overlap(self.imagined.render(), self.seen)[0])
 
     def handle(self, content: dict) -> None:

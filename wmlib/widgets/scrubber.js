@@ -1,56 +1,70 @@
 // The browser's side of wmlib.widgets.Scrubber: it holds the moment, asks for what is seen then and paints the answers.
 
-import { blank, bytes, clamp, floats, Kernel, line, number, PICTURE, paint, SIDE, say } from "./common.js";
+import {
+    blank,
+    bytes,
+    clamp,
+    element,
+    floats,
+    isForeign,
+    Kernel,
+    line,
+    number,
+    PICTURE,
+    paint,
+    SIDE,
+    SPEEDS,
+    STEPS,
+    say,
+    segment,
+    split,
+    watch,
+} from "./common.js";
 
 const UNDER_WAY = 2; // questions not yet answered; where the reader goes meanwhile is asked as one, the newest
 const EDGE = 7; // pixels: half a slider's thumb, so that the cursor stands above it
-const STEPS = {
-    ArrowRight: 1,
-    ArrowUp: 1,
-    ArrowLeft: -1,
-    ArrowDown: -1,
-    PageUp: 10,
-    PageDown: -10,
-    Home: -Infinity,
-    End: Infinity,
-};
 const [M, C] = ["#d55e00", "#009e73"];
 
 const CANVAS = `<canvas width="${SIDE}" height="${SIDE}" role="img"></canvas>`;
 const FIGURE = (name, caption, canvases = CANVAS) => `
     <figure class="wm-${name}"><div>${canvases}</div><figcaption>${caption}</figcaption></figure>`;
+const DENSITY = (latents, samples) => `
+    <label>M's prediction of latent <select title="the most used latents first">
+        ${latents.map((latent) => `<option>${latent}</option>`).join("")}
+    </select></label>
+    <span>thin: its Gaussians; bold: their sum; ticks: the ${samples} draws, at this temperature</span>`;
+const MEMORY = (low, high) => `h: M's memory so far <span>blue ${low}, orange ${high}</span>`;
 const PAGE = ({ samples, latents, reach, noun }) => `
-    <div class="wm-widget wm-scrubber" role="group" aria-label="scrubber: a ${noun}, moment by moment" data-lm-suppress-shortcuts="true">
+    <div class="wm-widget wm-scrubber" role="group" aria-label="scrubber: a ${noun}, moment by moment"
+        data-lm-suppress-shortcuts="true">
         <div class="wm-seen">
             ${FIGURE("now", "the frame")}
             ${FIGURE("decoded", "V's picture of it")}
             ${FIGURE("may", "M: what may come next", CANVAS.repeat(samples))}
             ${FIGURE("came", "what came next")}
-            ${FIGURE(
-                "density",
-                `<label>M's prediction of latent <select title="the most used latents first">
-                ${latents.map((latent) => `<option>${latent}</option>`).join("")}</select></label>
-                <span>thin: its Gaussians; bold: their sum; ticks: the ${samples} draws, at this temperature</span>`,
-            )}
-            ${FIGURE("memory", `h: M's memory so far <span>blue ${number(-reach, 1)}, orange ${number(reach, 1)}</span>`)}
+            ${FIGURE("density", DENSITY(latents, samples))}
+            ${FIGURE("memory", MEMORY(number(-reach, 1), number(reach, 1)))}
         </div>
         <div class="wm-bar">
-            <label>temperature <input class="wm-heat" type="range" min="0.1" max="2" step="0.05" value="1"><output>1.00</output></label>
+            <label>temperature
+                <input class="wm-heat" type="range" min="0.1" max="2" step="0.05" value="1"><output>1.00</output>
+            </label>
             <button type="button" class="wm-draw">draw again</button>
         </div>
-        <canvas class="wm-curves" role="img" aria-label="over the ${noun}: actions, reward and return; a line marks this step"></canvas>
+        <canvas class="wm-curves" role="img"
+            aria-label="over the ${noun}: actions, reward and return; a line marks this step"></canvas>
         <input class="wm-time" type="range" min="0" step="1" aria-label="step of the ${noun}">
         <div class="wm-bar">
             <button type="button" class="wm-play">play</button>
-            <label>speed <select class="wm-speed">
-                <option value="1">full</option><option value="0.5">half</option><option value="0.25">a quarter</option>
-            </select></label>
+            <label>speed <select class="wm-speed">${SPEEDS}</select></label>
             <div class="wm-state" role="status"></div>
         </div>
-        <div class="wm-keys">arrow keys step, with Shift by ten, Home and End jump, space plays and pauses, Esc leaves</div>
+        <div class="wm-keys">
+            arrow keys step, with Shift by ten, Home and End jump, space plays and pauses, Esc leaves
+        </div>
     </div>`;
 
-// Blue below zero, white, orange above.
+// h: blue below zero, white, orange above.
 function paintMemory(canvas, h, reach) {
     const side = Math.ceil(Math.sqrt(h.length));
     canvas.width = side;
@@ -65,7 +79,7 @@ function paintMemory(canvas, h, reach) {
     brush.putImageData(image, 0, 0);
 }
 
-// What came: dashed.
+// M's density and what it drew, and dashed what came.
 function paintDensity(canvas, answer, densities, { points: places, noun }) {
     const { brush, ink, width, height } = blank(canvas);
     const foot = height - 24;
@@ -79,44 +93,23 @@ function paintDensity(canvas, answer, densities, { points: places, noun }) {
         const points = Array.from(densities.subarray(from, from + places), place);
         line(brush, points, from === last ? { colour: M, width: 2.5 } : { colour: M, alpha: 0.7, fill: 0.15 });
     }
-    line(
-        brush,
-        [
-            [0, foot],
-            [width, foot],
-        ],
-        { colour: ink, alpha: 0.6 },
-    );
+    segment(brush, [0, foot], [width, foot], { colour: ink, alpha: 0.6 });
     brush.textAlign = "center";
     brush.fillStyle = ink;
     for (let value = Math.ceil(low); value <= high; value++) {
-        line(
-            brush,
-            [
-                [x(value), foot],
-                [x(value), foot + 4],
-            ],
-            { colour: ink, alpha: 0.6 },
-        );
+        segment(brush, [x(value), foot], [x(value), foot + 4], { colour: ink, alpha: 0.6 });
         brush.fillText(number(value, 0), x(value), height - 4);
     }
     const came = x(answer.came[0]);
     const right = came < width / 2;
-    line(
-        brush,
-        [
-            [came, 6],
-            [came, foot],
-        ],
-        { colour: ink, width: 1.5, dash: [5, 4] },
-    );
+    segment(brush, [came, 6], [came, foot], { colour: ink, width: 1.5, dash: [5, 4] });
     brush.textAlign = right ? "left" : "right";
     brush.fillText("what came", came + (right ? 6 : -6), 14);
     brush.fillStyle = M;
     for (const value of answer.drawn) brush.fillRect(x(value) - 1, foot - 7, 2, 14);
 }
 
-// Each below its name and its value at step t.
+// Actions, reward and return, each below its name and its value at step t.
 function paintCurves(canvas, { steps, actions }, curves, t) {
     const { brush, ink, width, height } = blank(canvas);
     const [reward, sum] = curves.slice(-2);
@@ -137,55 +130,51 @@ function paintCurves(canvas, { steps, actions }, curves, t) {
         draw(curves[i], i * band, (i + 1) * band, { colour: C, fill: 0.3 }, low, high);
         brush.fillText(`${name} ${at(curves[i], 2)}`, EDGE, i * band + 12);
     });
-    line(
-        brush,
-        [
-            [x(t), 0],
-            [x(t), height],
-        ],
-        { colour: getComputedStyle(canvas).getPropertyValue("--blue"), width: 2 },
+    segment(brush, [x(t), 0], [x(t), height], {
+        colour: getComputedStyle(canvas).getPropertyValue("--blue"),
+        width: 2,
+    });
+}
+
+// What each canvas shows, in words.
+function captions({ t, latent, temperature, came }, samples) {
+    const possible = Array.from(
+        { length: samples },
+        (_, i) => `possible next frame ${i + 1} of ${samples}, at temperature ${number(temperature)}`,
     );
+    const truth = came.length ? number(came[0]) : "nothing";
+    return [
+        `the frame at step ${t}`,
+        "V's picture of it",
+        ...possible,
+        "the frame that came next",
+        `M's density of latent ${latent} of the next frame; what came: ${truth}`,
+        "h, M's memory so far",
+    ];
 }
 
 function render({ model, el }) {
     const looks = model.get("looks");
     const { steps, samples, reach, fps, noun } = looks;
-    const kernel = new Kernel(model);
-    const all = floats(model.get("curves"));
-    const curves = Array.from({ length: all.length / steps }, (_, i) => all.subarray(i * steps, (i + 1) * steps));
-    el.innerHTML = PAGE(looks);
-    const find = (name) => el.querySelector(name);
-    const scrubber = find(".wm-scrubber");
-    const [time, picker, heat, speed, play, state] = [
-        ".wm-time",
-        ".wm-density select",
-        ".wm-heat",
-        ".wm-speed",
-        ".wm-play",
-        ".wm-state",
-    ].map(find);
-    const canvases = [...el.querySelectorAll(".wm-seen canvas")];
+    const kernel = new Kernel(model, hear, UNDER_WAY);
+    const curves = split(floats(model.get("curves")), steps);
+    const scrubber = element(PAGE(looks));
+    el.replaceChildren(scrubber);
+    const find = (name) => scrubber.querySelector(name);
+    const parts = [".wm-time", ".wm-density select", ".wm-heat", ".wm-speed", ".wm-play", ".wm-state"];
+    const [time, picker, heat, speed, play, state] = parts.map(find);
+    const canvases = [...scrubber.querySelectorAll(".wm-seen canvas")];
     const timeline = find(".wm-curves");
     let t = looks.first;
     let draw = 0;
-    let wanted = true;
     let trouble = "";
     let playing = false;
     let since = 0;
     let shown = null; // the answer on the page
     let densities = null;
-    let ink = "";
-
-    // Ask for what is wanted by now, if it is its turn.
-    function next() {
-        if (!wanted || kernel.underWay >= UNDER_WAY) return;
-        wanted = false;
-        kernel.ask({ t, draw, latent: Number(picker.value), temperature: heat.valueAsNumber });
-    }
 
     function want() {
-        wanted = true;
-        next();
+        kernel.want(() => ({ t, draw, latent: Number(picker.value), temperature: heat.valueAsNumber }));
         tell();
     }
 
@@ -226,38 +215,25 @@ function render({ model, el }) {
     }
 
     function hear(answer, buffers) {
-        if (!kernel.answered(answer)) return;
         trouble = answer.trouble ?? "";
         if (!trouble) show(answer, buffers);
-        next();
         tell();
     }
 
     function show(answer, buffers) {
-        const parts = buffers.map(bytes);
-        const [[frame, came], [decoded, ...drawn]] = parts.map((part) =>
-            Array.from({ length: samples + 1 }, (_, i) => part.subarray(i * PICTURE, (i + 1) * PICTURE)),
-        );
-        const possible = drawn.map(
-            (_, i) => `possible next frame ${i + 1} of ${samples}, at temperature ${number(answer.temperature)}`,
-        );
-        const names = [
-            `the frame at step ${answer.t}`,
-            "V's picture of it",
-            ...possible,
-            "the frame that came next",
-            `M's density of latent ${answer.latent} of the next frame; what came: ${answer.came.map((z) => number(z))[0] ?? "nothing"}`,
-            "h, M's memory so far",
-        ];
-        names.forEach((name, i) => canvases[i].setAttribute("aria-label", name));
-        [frame, decoded, ...drawn, came].forEach((rgb, i) => paint(canvases[i], rgb));
-        [shown, densities] = [answer, new Float32Array(parts[2].buffer)];
+        const [frames, decoded, density, h] = buffers.map(bytes);
+        const [frame, came] = split(frames, PICTURE);
+        const [own, ...drawn] = split(decoded, PICTURE);
+        captions(answer, samples).forEach((name, i) => canvases[i].setAttribute("aria-label", name));
+        const pictures = [frame, own, ...Array.from({ length: samples }, (_, i) => drawn[i]), came];
+        pictures.forEach((rgb, i) => paint(canvases[i], rgb ?? []));
+        [shown, densities] = [answer, new Float32Array(density.buffer)];
         paintDensity(canvases.at(-2), shown, densities, looks);
-        paintMemory(canvases.at(-1), new Float32Array(parts[3].buffer), reach);
+        paintMemory(canvases.at(-1), new Float32Array(h.buffer), reach);
     }
 
     scrubber.addEventListener("keydown", (event) => {
-        if (event.ctrlKey || event.metaKey || event.altKey || event.code === "Tab") return;
+        if (isForeign(event)) return;
         event.stopPropagation(); // no switching of cells
         const { target, code } = event;
         const own = target === heat || target.tagName === "SELECT";
@@ -295,23 +271,15 @@ function render({ model, el }) {
     });
     play.addEventListener("click", toggle);
     const redraw = () => {
-        ink = getComputedStyle(scrubber).color;
         paintDensity(canvases.at(-2), shown, densities, looks);
         paintCurves(timeline, looks, curves, t);
     };
-    const size = new ResizeObserver(redraw);
-    size.observe(scrubber);
-    model.on("msg:custom", hear);
     go(t);
-    const watch = setInterval(() => {
-        tell();
-        if (ink !== getComputedStyle(scrubber).color) redraw(); // another theme
-    }, 250);
+    const end = watch(scrubber, tell, redraw);
     return () => {
         playing = false;
-        clearInterval(watch);
-        size.disconnect();
-        model.off("msg:custom", hear);
+        end();
+        kernel.close();
     };
 }
 
