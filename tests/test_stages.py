@@ -243,6 +243,9 @@ def test_fitness_is_the_return_of_each_candidate_alone(whole_run):
     settings = replace(TINY.evolve, max_steps=12, patience=None)
     together = scoring.score_block(open_run(folder), settings, candidates, seeds, (1,))
     assert together.shape == (3, 2)
+    growing = replace(settings, first_steps=6, growth=2)  # of a search whose horizon grows
+    again = scoring.score_block(open_run(folder), growing, candidates, seeds, (1,))
+    assert np.array_equal(together, again)
     agent = Agent.load(folder)
     agent.vae.sample = lambda mu, logvar, generator: (
         mu

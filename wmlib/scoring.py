@@ -72,7 +72,8 @@ def score_block(
     """
     agent, dreamers = _loaded(run, *run.input_hashes().values())
     agent.params = torch.from_numpy(params)
-    alike = replace(settings, max_steps=1)  # one world serves every limit, which may grow
+    # One world serves every limit, which may grow.
+    alike = replace(settings, max_steps=1, first_steps=None, growth=None)
     world, policy = _opened(agent, dreamers, alike, len(params) * len(seeds), run)
     world.max_steps = settings.max_steps
     policy_seed = int(np.random.SeedSequence(noise).generate_state(1)[0])
