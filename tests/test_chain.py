@@ -163,3 +163,5 @@ def test_a_base_that_is_still_being_made_is_not_taken_for_a_changed_one(tmp_path
     keep(base, "controller")
     do(run, "collect")
     require(run, "evolve")
+    known = read_json(run.folder / "base.json")
+    assert known["controller"] == base.weights_hash("controller")
