@@ -25,7 +25,6 @@ OLDER = {
     "bench_dream",
     "bench_drivers",
     "bench_env",
-    "bench_evolve",
     "bench_horizon",
     "bench_mdnrnn",
     "bench_memory",
