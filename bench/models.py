@@ -30,6 +30,7 @@ from wmlib.vae import to_float
 
 RUN = "runs/bench_agent"
 SEEDS = (0, 1)
+FEWEST = 16  # more episodes than that, or the probes' folds are too small
 V, M = replace(LAPTOP.vae, steps=1_000), LAPTOP_M
 V_VARIANTS = {
     "LAPTOP": V,
@@ -91,6 +92,7 @@ def main() -> dict:
     found = {}
     for name, policy in drivers(agent).items():
         episodes = [episode for episode in driven(policy) if len(episode) > 4 * SKIP]
+        assert len(episodes) > FEWEST, f"only {len(episodes)} episodes are long enough to split"
         found[name] = episodes, [encoded(agent, episode) for episode in episodes]
     jobs = [("V", name, seed) for seed in SEEDS for name in V_VARIANTS]
     jobs += [("M", name, seed) for seed in SEEDS for name in M_VARIANTS]

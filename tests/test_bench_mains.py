@@ -61,7 +61,7 @@ SIZES: dict[str, dict] = {
     },
     "memory": {"LAPTOP": AGENT},
     "models": {
-        "LAPTOP": AGENT, "V_VARIANTS": {"LAPTOP": AGENT.vae}, "SEEDS": (0,),
+        "LAPTOP": AGENT, "V_VARIANTS": {"LAPTOP": AGENT.vae}, "SEEDS": (0,), "FEWEST": 0,
         "M_VARIANTS": {"LAPTOP": SHORT, "random drives alone": SHORT},
     },
     "outcome": {"WINDOW": 5},
